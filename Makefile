@@ -1,0 +1,67 @@
+# Everything a person types. Needs Python 3.11 or newer, make and git; no Docker, no Java.
+PYTHON ?= python3
+VENV_PYTHON := .venv/bin/python
+BIN := .venv/bin
+TESTED := tests/unit tests/contract tests/integration tests/e2e tests/chaos
+CHECKED := deploy services tests tools benchmarks
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-extra check up down status generate lock clean ready ready-dev
+
+help: ## what there is to do
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
+	  while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+demo: ready ## a business day on the real parts; KEEP=1 leaves it running, DOCKER=1 uses Docker, SEED=n, RUNS=n
+	@$(VENV_PYTHON) -m deploy.local.demo $(if $(KEEP),--keep) $(if $(DOCKER),--docker) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS))
+
+test: ready-dev ## all tests that need Python alone, against the real broker and registry
+	@$(VENV_PYTHON) -m pytest -m "not extra" $(ARGS) $(wildcard $(TESTED))
+
+test-extra: ready-dev ## the tests that need more than Python
+	@$(VENV_PYTHON) -m pytest -m extra $(ARGS) $(wildcard $(TESTED))
+
+check: ready-dev ## format, lint, types, import rules and unit tests, in under a minute
+	@$(BIN)/ruff format --check --quiet $(wildcard $(CHECKED))
+	@$(BIN)/ruff check --quiet $(wildcard $(CHECKED))
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(VENV_PYTHON) -m pytest -q -m "not extra" tests/unit
+
+up: ready ## Kafka and the registry alone
+	@$(VENV_PYTHON) -m deploy.local up
+
+down: ready ## end everything that `make up` or `make demo KEEP=1` left running
+	@$(VENV_PYTHON) -m deploy.local down
+
+status: ready ## what of it is running
+	@$(VENV_PYTHON) -m deploy.local status
+
+generate: ready-dev ## write again what is derived from schemas/
+	@$(VENV_PYTHON) tools/generate_events.py
+	@$(VENV_PYTHON) tools/generate_configuration.py
+	@$(BIN)/ruff format --quiet services/events
+
+LOCK := pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+lock: ## choose the packages' versions anew (needs uv)
+	@command -v uv >/dev/null || { echo 'There is no uv; install it (`pip install uv`).' >&2; exit 1; }
+	@uv $(LOCK) --group local --output-file requirements.lock pyproject.toml
+	@uv $(LOCK) --group build --constraint requirements.lock --output-file deploy/docker/requirements.lock pyproject.toml
+	@uv $(LOCK) --group local --group dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+
+clean: ## end everything and remove what was installed or written here (the cache stays)
+	@if [ -x $(VENV_PYTHON) ]; then $(VENV_PYTHON) -m deploy.local down; fi
+	@rm -rf .venv .local build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+ready: python
+	@$(PYTHON) deploy/local/bootstrap.py
+
+ready-dev: python
+	@$(PYTHON) deploy/local/bootstrap.py --dev
+
+.PHONY: python
+python:
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo 'There is no $(PYTHON); install Python 3.11 or newer (`sudo apt install python3 python3-venv`).' >&2; exit 1; }

@@ -1,0 +1,105 @@
+"""Events to bytes and back: Avro in the Confluent wire format (magic byte, schema id, body)."""
+
+import io
+import struct
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, cast
+
+from fastavro import parse_schema, schemaless_reader, schemaless_writer
+
+from services.bus.registry import Registry, UnknownSchema
+from services.events import BY_TOPIC, Event
+
+HEADER = struct.Struct(">bI")
+
+
+class Undecodable(Exception):
+    """These bytes are no event of this topic, and no waiting will change that."""
+
+
+class Codec:
+    """Encodes with our own schemas, decodes with the writer's.
+
+    Args:
+        schemas: our schema of each topic.
+        registry: asked once at start for our ids, later for ids not seen before.
+    """
+
+    def __init__(self, schemas: Mapping[str, dict[str, Any]], registry: Registry) -> None:
+        self._registry = registry
+        self._ours: dict[str, Any] = {topic: parse_schema(schema) for topic, schema in schemas.items()}
+        self._raw = schemas
+        self._ids: dict[str, int] = {}
+        self._writers: dict[int, Any] = {}
+        self._instants = {topic: instants(schema) for topic, schema in schemas.items()}
+
+    async def start(self) -> None:
+        """Learns the ids of our schemas; raises RegistryAway or UnknownSchema."""
+        for topic, schema in self._raw.items():
+            self._ids[topic] = await self._registry.id_of(topic, schema)
+            self._writers[self._ids[topic]] = self._ours[topic]
+
+    def close(self) -> None:
+        """Gives the registry's connections back."""
+        self._registry.close()
+
+    def encode(self, event: Event) -> bytes:
+        """The event's value; ValueError for an instant without a timezone."""
+        topic = event.TOPIC
+        record = event.as_record()
+        for name in self._instants[topic]:
+            instant = record[name]
+            if isinstance(instant, datetime) and instant.tzinfo is None:
+                raise ValueError(f"{topic}: {name} has no timezone")
+        out = io.BytesIO()
+        out.write(HEADER.pack(0, self._ids[topic]))
+        schemaless_writer(out, self._ours[topic], record)
+        return out.getvalue()
+
+    async def decode(self, topic: str, value: bytes | None) -> Event:
+        """The event in a record of `topic`.
+
+        Raises:
+            Undecodable: not our wire format, another schema's bytes, or an id nobody registered.
+            RegistryAway: the id is new and the registry gives no answer; try again later.
+        """
+        if value is None or len(value) < HEADER.size or value[0] != 0:
+            raise Undecodable("not in the Confluent wire format")
+        schema_id = HEADER.unpack_from(value)[1]
+        writer = self._writers.get(schema_id)
+        if writer is None:
+            writer = await self._learn(topic, schema_id)
+        if writer["name"] != self._ours[topic]["name"]:
+            raise Undecodable(f"schema {schema_id} is {writer['name']}, expected {self._ours[topic]['name']}")
+        try:
+            body = io.BytesIO(value)
+            body.seek(HEADER.size)
+            record = cast("dict[str, Any]", schemaless_reader(body, writer, self._ours[topic]))
+            return BY_TOPIC[topic].from_record(record)
+        except Exception as error:  # any failure of the reader means the bytes are not what they claim
+            raise Undecodable(f"{type(error).__name__} while reading schema {schema_id}") from error
+
+    async def _learn(self, topic: str, schema_id: int) -> Any:
+        try:
+            schema = await self._registry.schema(schema_id)
+        except UnknownSchema as error:
+            raise Undecodable(f"the registry has no schema {schema_id}") from error
+        try:
+            parsed = parse_schema(schema)
+        except Exception as error:  # a schema that is no Avro record is as useless as none
+            raise Undecodable(f"schema {schema_id} of {topic} is not usable") from error
+        self._writers[schema_id] = parsed
+        return parsed
+
+
+def instants(schema: Mapping[str, Any]) -> list[str]:
+    """Names of the top-level fields that hold an instant."""
+    return [
+        field["name"]
+        for field in schema["fields"]
+        if any(
+            isinstance(kind, dict) and kind.get("logicalType") == "timestamp-millis"
+            for kind in (field["type"] if isinstance(field["type"], list) else [field["type"]])
+        )
+    ]

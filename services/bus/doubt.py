@@ -1,0 +1,277 @@
+"""One record on its way to the partner: settled, in doubt, or to be tried again later.
+
+What is in doubt is never sent before the partner was asked, and 'not found' is believed only once the
+partner cannot still be acting on an earlier request.
+"""
+
+import random
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, cast
+
+import structlog
+
+from services.bus import metrics
+from services.bus.breaker import Breakers
+from services.bus.clock import Clock
+from services.bus.codec import Codec
+from services.bus.identity import delivery_id, event_id, natural_id
+from services.bus.lane import (
+    Answer,
+    CannotSay,
+    E,
+    Found,
+    Lane,
+    Parked,
+    Posted,
+    Settled,
+    Settlement,
+    Superseded,
+)
+from services.bus.outcomes import Known, OutcomeIndex
+from services.bus.partner import Outage, Retryable, Unknown
+from services.bus.publisher import Header, NotAcknowledged, Publisher
+from services.bus.registry import RegistryAway
+from services.bus.trace import current, go_on
+
+log = structlog.get_logger()
+
+RETRY_FIRST_S, RETRY_LONGEST_S = 0.2, 30.0
+HANDLER_FAULTS_UNTIL_PARKED = 3
+OUTAGES_ALONE_UNTIL_PARKED = 5
+"""So often one record may find its partner away while others of its biller are answered in between."""
+
+
+@dataclass(slots=True)
+class Item:
+    """A record and what has happened to it in this process.
+
+    Attributes:
+        in_doubt: a request for it may have left, here or in an earlier process.
+        believe_at: monotonic instant from which the partner's 'not found' is believed.
+        waited_s: retry time spent so far; waiting for a breaker does not count.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes | None
+    taken_at: datetime
+    headers: tuple[Header, ...]
+    in_doubt: bool
+    believe_from: float
+    believe_at: float = 0.0
+    event: Any = None
+    attempt: int = 0
+    sent: bool = False
+    sent_at: float = 0.0
+    faults: int = 0
+    outages_alone: int = 0
+    answers_seen: int = 0
+    waited_s: float = 0.0
+    outcome: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Not now: try this record again in so many seconds."""
+
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """This record is at its end; `state` is what its metric is told."""
+
+    state: str
+
+
+class Attempts(Generic[E]):
+    """Makes one attempt at a time at a record of a lane."""
+
+    def __init__(
+        self,
+        lane: Lane[E],
+        codec: Codec,
+        publisher: Publisher,
+        clock: Clock,
+        index: OutcomeIndex | None,
+    ) -> None:
+        self._lane = lane
+        self._codec = codec
+        self._publisher = publisher
+        self._clock = clock
+        self._index = index
+        self._breakers = Breakers(lane.name, clock)
+
+    async def attempt(self, item: Item) -> Done | Later:
+        """Raises Undecodable for a record that is no event; everything else ends in an answer."""
+        try:
+            if item.event is None:
+                event = cast("E", await self._codec.decode(self._lane.reads.TOPIC, item.value))
+                item.event = self._lane.stamp(event, item.taken_at)
+                item.believe_at = item.believe_from + self._lane.patience(item.event)
+            current.set(go_on(dict(item.headers).get("traceparent")))
+            return await self._bring(item) if item.outcome is None else await self._publish(item)
+        except RegistryAway as error:
+            log.warning("registry_away", lane=self._lane.name, reason=str(error))
+            return Later(1.0)
+
+    async def _bring(self, item: Item) -> Done | Later:
+        event = item.event
+        known = self._known(event)
+        if known is not None and known.content != event.content:
+            return await self._conflict(item)
+        if known is not None and known.final:
+            return Done("known")
+        if known is not None and item.attempt == 0:
+            item.attempt = known.attempt
+            item.in_doubt = item.in_doubt or not known.never_sent
+        ordered = self._lane.order(event)
+        if ordered is not None and self._newer_applied(event.biller, *ordered):
+            return await self._settle(item, Superseded("something newer is at the partner already"))
+        if (pause := self._breakers.wait(event.biller)) > 0:
+            return Later(pause)
+        return await self._send(item)
+
+    async def _send(self, item: Item) -> Done | Later:
+        """Asks first where the record is in doubt, then delivers; sorts every failure."""
+        lane, event = self._lane, item.event
+        try:
+            if item.in_doubt and not lane.repeatable:
+                if (settled := await self._ask(item)) is not None:
+                    return settled
+                item.in_doubt = False
+            item.attempt += 1
+            item.sent = True
+            item.sent_at = self._clock.monotonic()
+            settlement = await lane.deliver(event)
+        except Retryable as error:
+            return await self._again(item, "retryable", error.reason, error.retry_after)
+        except Outage as error:
+            return await self._away(item, error)
+        except Unknown as error:
+            return await self._doubt(item, "unknown", error.reason)
+        except Exception as error:  # a fault of ours after which an effect may exist
+            item.faults += 1
+            log.error(
+                "handler_failed",
+                lane=lane.name,
+                biller=event.biller,
+                error=type(error).__name__,
+                exc_info=True,
+            )
+            if item.faults >= HANDLER_FAULTS_UNTIL_PARKED:
+                return await self._settle(
+                    item, Parked("handler_failed", f"our own fault: {type(error).__name__}")
+                )
+            return await self._doubt(item, "handler", type(error).__name__)
+        self._breakers.answered(event.biller)
+        return await self._settle(item, settlement)
+
+    async def _ask(self, item: Item) -> Done | Later | None:
+        """None when the partner surely does not have it, so that it may be delivered."""
+        wait = item.believe_at - self._clock.monotonic()
+        answer: Answer = CannotSay("the partner has no look-up", ever=False)
+        if self._lane.ask is not None:
+            answer = await self._lane.ask(item.event)
+            self._breakers.answered(item.event.biller)
+        kind = type(answer).__name__.lower()
+        metrics.LOOKED_UP.labels(self._lane.name, item.event.biller, kind).inc()
+        if isinstance(answer, Found):
+            found = Posted(answer.reference, fields=answer.fields)
+            return await self._settle(item, found, looked_up=True)
+        if wait > 0:
+            return Later(min(wait, 1.0) if isinstance(answer, CannotSay) and answer.ever else wait)
+        if isinstance(answer, CannotSay):
+            if answer.ever:
+                return await self._again(item, "cannot_say", answer.reason)
+            return await self._settle(item, Parked("in_doubt", answer.reason))
+        return None
+
+    async def _again(
+        self, item: Item, kind: str, reason: str, retry_after: float | None = None
+    ) -> Done | Later:
+        """Full jitter, this record's key only, bounded in time; then parked."""
+        self._failed(item.event.biller, kind)
+        if item.waited_s >= self._lane.retry_for_s:
+            return await self._settle(item, Parked("retries_exhausted", f"{kind}: {reason}"))
+        most = min(RETRY_FIRST_S * 2 ** min(item.attempt, 16), RETRY_LONGEST_S)
+        delay = max(random.uniform(0.05, most), min(retry_after or 0.0, RETRY_LONGEST_S))  # noqa: S311 - jitter
+        item.waited_s += delay
+        return Later(delay)
+
+    async def _away(self, item: Item, error: Outage) -> Done | Later:
+        """Waiting for a partner that is away costs no retry time; one away for this record alone parks it."""
+        biller = item.event.biller
+        self._failed(biller, "outage")
+        if (answers := self._breakers.answers(biller)) > item.answers_seen:
+            item.answers_seen, item.outages_alone = answers, item.outages_alone + 1
+        if item.outages_alone > OUTAGES_ALONE_UNTIL_PARKED:
+            return await self._settle(item, Parked("outage_of_this_one", error.reason))
+        return Later(self._breakers.failed(biller, error.retry_after))
+
+    async def _doubt(self, item: Item, kind: str, reason: str) -> Done | Later:
+        item.in_doubt = True
+        item.believe_at = item.sent_at + self._lane.patience(item.event)
+        return await self._again(item, kind, reason)
+
+    def _failed(self, biller: str, kind: str) -> None:
+        metrics.FAILURES.labels(self._lane.name, biller, kind).inc()
+
+    def _known(self, event: Any) -> Known | None:
+        return self._index.get(delivery_id(event).bytes) if self._index is not None else None
+
+    def _newer_applied(self, biller: str, scope: str, rank: str) -> bool:
+        newest = self._index.newest(biller, scope) if self._index is not None else None
+        return newest is not None and rank < newest
+
+    async def _conflict(self, item: Item) -> Done | Later:
+        """The same natural id with other content: parked under an id that takes in the content."""
+        natural = f"{natural_id(item.event)}#{item.event.content}"
+        if self._index is not None and self._index.get(delivery_id(item.event, natural).bytes) is not None:
+            return Done("known")
+        return await self._settle(
+            item, Parked("conflict", "this id is taken by other content", never_sent=True), natural=natural
+        )
+
+    async def _settle(
+        self, item: Item, settlement: Settlement, *, looked_up: bool = False, natural: str | None = None
+    ) -> Done | Later:
+        if self._lane.writes is None:
+            return Done(type(settlement).__name__.lower())
+        event = item.event
+        ordered = self._lane.order(event) or (None, None)
+        never_sent = isinstance(settlement, Parked) and (
+            settlement.never_sent or not (item.sent or item.in_doubt)
+        )
+        item.outcome = self._lane.writes(
+            event,
+            Settled(
+                settlement=settlement,
+                event_id=event_id(event),
+                natural_id=natural or natural_id(event),
+                attempt=max(item.attempt, 1),
+                looked_up=looked_up,
+                never_sent=never_sent,
+                scope=ordered[0],
+                rank=ordered[1],
+                topic=item.topic,
+                partition=item.partition,
+                offset=item.offset,
+                at=self._clock.now(),
+            ),
+        )
+        return await self._publish(item)
+
+    async def _publish(self, item: Item) -> Done | Later:
+        """The outcome, acknowledged; the same one again until it is."""
+        try:
+            await self._publisher.publish(item.outcome)
+        except NotAcknowledged as error:
+            log.warning("outcome_not_acknowledged", lane=self._lane.name, reason=str(error))
+            return Later(0.5)
+        if self._index is not None:
+            self._index.learn(item.outcome)
+        return Done(item.outcome.state)

@@ -1,0 +1,185 @@
+"""The index of outcomes: what is settled, kept by every replica in one SQLite file.
+
+It follows the outcome topic of its lane over all partitions, without a group, and stores the followed
+offsets in the same transaction, so that the file is its own snapshot. A lost file is read again from the
+topic; until it has caught up it merely knows less, and the lane asks the partner more often.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Self
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+
+from services.bus.codec import Codec, Undecodable
+from services.bus.identity import Outcome, delivery_id
+from services.bus.views import whole
+
+log = structlog.get_logger()
+
+STATES = ("parked", "dismissed", "superseded", "rejected", "posted")
+"""A final state beats parked in whatever order they are read."""
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS outcome (
+    id BLOB PRIMARY KEY, state INTEGER NOT NULL, attempt INTEGER NOT NULL,
+    never_sent INTEGER NOT NULL, content TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS newest (scope BLOB PRIMARY KEY, rank TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS followed (partition INTEGER PRIMARY KEY, next INTEGER NOT NULL);
+"""
+KEEP_BEST = """
+INSERT INTO outcome VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
+    state = max(state, excluded.state), attempt = max(attempt, excluded.attempt),
+    never_sent = CASE WHEN excluded.attempt >= attempt THEN excluded.never_sent ELSE never_sent END,
+    content = CASE WHEN excluded.state > 0 OR state = 0 THEN excluded.content ELSE content END
+"""
+KEEP_NEWEST = """
+INSERT INTO newest VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET rank = max(rank, excluded.rank)
+"""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the index has of one delivery."""
+
+    state: str
+    attempt: int
+    never_sent: bool
+    content: str
+
+    @property
+    def final(self) -> bool:
+        return self.state != "parked"
+
+
+class OutcomeIndex:
+    """Answers 'is this settled, and how' for one outcome topic.
+
+    Args:
+        path: the SQLite file; one process owns it.
+        topic: the outcome topic to follow.
+    """
+
+    def __init__(self, path: Path, bootstrap: str, topic: str, codec: Codec) -> None:
+        self._path = path
+        self._topic = topic
+        self._codec = codec
+        self._bootstrap = bootstrap
+        self._next: dict[int, int] = {}
+
+    def open(self) -> Self:
+        """Opens the file; a damaged one is dropped and read again from the topic."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = self._connect()
+        except sqlite3.DatabaseError:
+            log.warning("outcome_index_rebuilt", reason="the file is damaged", topic=self._topic)
+            for stale in self._path.parent.glob(f"{self._path.name}*"):
+                stale.unlink()
+            self._db = self._connect()
+        self._next = dict(self._db.execute("SELECT partition, next FROM followed"))
+        return self
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._path, isolation_level=None, timeout=5)
+        # the topic is the truth: a file lost with the machine is read again
+        db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;" + SCHEMA)
+        return db
+
+    async def start(self) -> None:
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
+        )
+        await self._consumer.start()
+        partitions = await whole(self._consumer, self._topic)
+        self._consumer.assign(partitions)
+        ends = await self._consumer.end_offsets(partitions)
+        begins = await self._consumer.beginning_offsets(partitions)
+        for partition in partitions:
+            at = self._next.get(partition.partition, 0)
+            if at > ends[partition]:  # the topic was made anew: what the file says is of another topic
+                self._forget()
+                at = 0
+            self._next[partition.partition] = max(at, begins[partition])
+        for partition in partitions:
+            self._consumer.seek(partition, self._next[partition.partition])
+
+    def _forget(self) -> None:
+        self._db.executescript("DELETE FROM outcome; DELETE FROM newest; DELETE FROM followed;")
+        self._next = {}
+
+    async def follow(self) -> None:
+        """Reads the topic until cancelled."""
+        while True:
+            batches = await self._consumer.getmany(timeout_ms=200, max_records=2000)
+            for partition, records in batches.items():
+                await self._apply(partition.partition, records)
+                await asyncio.sleep(0)
+
+    async def _apply(self, partition: int, records: list[ConsumerRecord[bytes, bytes]]) -> None:
+        outcomes = []
+        for record in records:
+            try:
+                outcomes.append(await self._codec.decode(self._topic, record.value))
+            except Undecodable as error:
+                log.error("outcome_undecodable", topic=self._topic, offset=record.offset, reason=str(error))
+        after = records[-1].offset + 1
+        self._db.execute("BEGIN")
+        self._write(outcome for outcome in outcomes if isinstance(outcome, Outcome))
+        self._db.execute("INSERT OR REPLACE INTO followed VALUES (?, ?)", (partition, after))
+        self._db.execute("COMMIT")
+        self._next[partition] = after
+
+    def learn(self, outcome: Outcome) -> None:
+        """Enters an outcome of our own as soon as it is acknowledged."""
+        self._write([outcome])
+
+    def _write(self, outcomes: Iterable[Outcome]) -> None:
+        for outcome in outcomes:
+            self._db.execute(
+                KEEP_BEST,
+                (
+                    delivery_id(outcome).bytes,
+                    STATES.index(outcome.state),
+                    outcome.attempt,
+                    outcome.never_sent,
+                    outcome.content,
+                ),
+            )
+            if outcome.state == "posted" and outcome.scope is not None and outcome.rank is not None:
+                self._db.execute(KEEP_NEWEST, (scope_id(outcome.biller, outcome.scope), outcome.rank))
+
+    def get(self, delivery: bytes) -> Known | None:
+        """What is known of a delivery (16 bytes, see identity.delivery_id), else None."""
+        row = self._db.execute(
+            "SELECT state, attempt, never_sent, content FROM outcome WHERE id = ?", (delivery,)
+        ).fetchone()
+        return Known(STATES[row[0]], row[1], bool(row[2]), row[3]) if row else None
+
+    def newest(self, biller: str, scope: str) -> str | None:
+        """The rank last applied at the partner within a scope."""
+        row = self._db.execute(
+            "SELECT rank FROM newest WHERE scope = ?", (scope_id(biller, scope),)
+        ).fetchone()
+        return str(row[0]) if row else None
+
+    async def ends(self) -> dict[int, int]:
+        """The end offsets of the outcome topic now."""
+        ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
+        return {partition.partition: end for partition, end in ends.items()}
+
+    def passed(self, ends: dict[int, int]) -> bool:
+        """True once everything below these offsets has been read."""
+        return all(self._next.get(partition, 0) >= end for partition, end in ends.items())
+
+    async def stop(self) -> None:
+        await self._consumer.stop()
+        self._db.close()
+
+
+def scope_id(biller: str, scope: str) -> bytes:
+    return blake2b(f"{biller}\x1f{scope}".encode(), digest_size=16).digest()

@@ -1,0 +1,134 @@
+"""Events onto the bus: answered only when all in-sync replicas have them."""
+
+import asyncio
+from collections.abc import Sequence
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from services.bus import metrics
+from services.bus.clock import Clock
+from services.bus.codec import Codec
+from services.bus.identity import event_id, key
+from services.bus.trace import current_traceparent
+from services.events import Event
+
+Header = tuple[str, bytes]
+
+
+class NotAcknowledged(Exception):
+    """The bus did not acknowledge in time; the event may or may not be on it, so say it again."""
+
+
+class Publisher:
+    """One idempotent producer (acks=all) with CloudEvents headers in binary mode.
+
+    Args:
+        bootstrap: broker addresses.
+        source: ce_source, such as `billbus/payments`.
+        deadline_s: how long an acknowledgement may take.
+    """
+
+    def __init__(
+        self, bootstrap: str, source: str, codec: Codec, clock: Clock, deadline_s: float = 10
+    ) -> None:
+        self._codec = codec
+        self._clock = clock
+        self._deadline_s = deadline_s
+        self._source = source.encode()
+        self._bootstrap = bootstrap
+
+    async def start(self) -> None:
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap,
+            client_id=self._source.decode(),
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=5,
+            max_batch_size=256 * 1024,
+            max_request_size=4 * 1024 * 1024,
+            request_timeout_ms=int(self._deadline_s * 1000),
+            retry_backoff_ms=100,
+        )
+        await self._producer.start()
+
+    async def stop(self) -> None:
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                await self._producer.stop()
+        except (KafkaError, TimeoutError):
+            return
+
+    async def publish(self, *events: Event, traceparent: str | None = None) -> None:
+        """Returns when every event is acknowledged; raises NotAcknowledged when one is not."""
+        for failure in await self.publish_each(events, traceparent):
+            if failure is not None:
+                raise failure
+
+    async def publish_each(
+        self, events: Sequence[Event], traceparent: str | None = None
+    ) -> list[NotAcknowledged | None]:
+        """Publishes all and tells for each, in order, whether it was acknowledged (None) or not."""
+        return await self._send(
+            [
+                (
+                    event.TOPIC,
+                    key(event).encode(),
+                    self._codec.encode(event),
+                    self._headers(event, traceparent),
+                )
+                for event in events
+            ]
+        )
+
+    async def publish_raw(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: list[Header]
+    ) -> None:
+        """Publishes bytes as they are, such as a dead letter; raises NotAcknowledged."""
+        (failure,) = await self._send([(topic, key, value, headers)])
+        if failure is not None:
+            raise failure
+
+    async def _send(
+        self, records: Sequence[tuple[str, bytes | None, bytes | None, list[Header]]]
+    ) -> list[NotAcknowledged | None]:
+        results: list[NotAcknowledged | None] = [NotAcknowledged("not sent")] * len(records)
+        waiting: list[tuple[int, asyncio.Future[object]]] = []
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                for number, (topic, record_key, value, headers) in enumerate(records):
+                    future = await self._producer.send(topic, value, record_key, headers=headers)
+                    waiting.append((number, future))
+        except (KafkaError, TimeoutError) as error:
+            results = [NotAcknowledged(f"{type(error).__name__}: not sent")] * len(records)
+        if waiting:
+            # wait, not gather: giving up must not cancel what the producer still sends
+            await asyncio.wait([future for _, future in waiting], timeout=self._deadline_s)
+        for number, future in waiting:
+            results[number] = verdict(future)
+        for (topic, *_), result in zip(records, results, strict=True):
+            (metrics.PUBLISHED if result is None else metrics.NOT_ACKNOWLEDGED).labels(topic).inc()
+        return results
+
+    def _headers(self, event: Event, traceparent: str | None) -> list[Header]:
+        headers = [
+            ("ce_specversion", b"1.0"),
+            ("ce_id", str(event_id(event)).encode()),
+            ("ce_source", self._source),
+            ("ce_type", event.TOPIC.encode()),
+            ("ce_time", self._clock.now().isoformat().encode()),
+            ("content-type", b"application/avro"),
+        ]
+        if trace := traceparent or current_traceparent():
+            headers.append(("traceparent", trace.encode()))
+        return headers
+
+
+def verdict(future: asyncio.Future[object]) -> NotAcknowledged | None:
+    if not future.done():
+        future.add_done_callback(lambda late: late.cancelled() or late.exception())
+        return NotAcknowledged("no acknowledgement within the deadline")
+    if future.cancelled():
+        return NotAcknowledged("the producer was closed")
+    error = future.exception()
+    return NotAcknowledged(f"{type(error).__name__}") if error is not None else None

@@ -1,0 +1,61 @@
+"""The schema registry: ids for our schemas, and the schemas behind other ids."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+
+class RegistryAway(Exception):
+    """The registry gave no usable answer; never a reason to take a record for poison."""
+
+
+class UnknownSchema(Exception):
+    """The registry answered that it has no such schema."""
+
+
+class Registry:
+    """Asks a Confluent-compatible registry; the client is synchronous, so calls run in a thread.
+
+    Args:
+        url: base address, such as http://127.0.0.1:18081/apis/ccompat/v7.
+        deadline_s: how long one question may take.
+    """
+
+    def __init__(self, url: str, deadline_s: float = 10) -> None:
+        self._client = SchemaRegistryClient({"url": url, "timeout": deadline_s, "max.retries": 1})
+        self._deadline_s = deadline_s * 2
+
+    async def id_of(self, topic: str, schema: Mapping[str, Any]) -> int:
+        """The id under which this schema is registered for the topic's values.
+
+        Raises:
+            UnknownSchema: it is not registered; `billbus topics apply` does that.
+            RegistryAway: no usable answer.
+        """
+        wanted = Schema(json.dumps(schema), "AVRO")
+        found = await self._ask(self._client.lookup_schema, f"{topic}-value", wanted)
+        return int(found.schema_id)
+
+    async def schema(self, schema_id: int) -> dict[str, Any]:
+        """The schema behind an id; raises as `id_of`."""
+        found = await self._ask(self._client.get_schema, schema_id)
+        return dict(json.loads(found.schema_str))
+
+    def close(self) -> None:
+        """Gives up its connections."""
+        self._client.close()
+
+    async def _ask(self, question: Any, *arguments: Any) -> Any:
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await asyncio.to_thread(question, *arguments)
+        except SchemaRegistryError as error:
+            if error.http_status_code == 404:
+                raise UnknownSchema(str(error)) from error
+            raise RegistryAway(str(error)) from error
+        except Exception as error:  # the client lets its HTTP library's own errors through
+            raise RegistryAway(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,290 @@
+"""A service as one process: a Faust worker that hosts its HTTP intake, lanes, views and clocks."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import faust
+import mode
+import structlog
+import uvicorn
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import DefaultPartitioner
+from fastapi import APIRouter
+
+from services.bus import log as logging
+from services.bus.billers import Biller, Billers, load_billers
+from services.bus.catalog import Topic, load_catalog
+from services.bus.clock import Clock
+from services.bus.codec import Codec
+from services.bus.delivery import Delivery, Limits
+from services.bus.intake import create_app
+from services.bus.lane import Lane
+from services.bus.outcomes import OutcomeIndex
+from services.bus.partner import PartnerHttp
+from services.bus.publisher import NotAcknowledged, Publisher
+from services.bus.registry import Registry, RegistryAway
+from services.bus.secrets import Secrets
+from services.bus.settings import Settings
+from services.bus.support import SupportMatrix
+from services.bus.tables import Table, add_table
+from services.bus.views import View, follow
+
+log = structlog.get_logger()
+TICK_S = 1.0
+
+
+@dataclass(frozen=True)
+class Bus:
+    """What every service stands on."""
+
+    settings: Settings
+    billers: Billers
+    secrets: Secrets
+    support: SupportMatrix
+    catalog: dict[str, Topic]
+    publisher: Publisher
+    partners: PartnerHttp
+    clock: Clock
+    codec: Codec
+
+
+@dataclass(frozen=True)
+class BillerClock:
+    """Something that happens for each biller from time to time, in one replica: the one that owns the
+    partition of the biller's key. `every` answers the seconds between two ticks."""
+
+    name: str
+    every: Callable[[Biller], float]
+    tick: Callable[[Biller], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Something that happens every `every_s` seconds, in every replica."""
+
+    name: str
+    every_s: float
+    run: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """What a service is made of; each `app.py` builds one."""
+
+    name: str
+    routers: Sequence[APIRouter] = ()
+    lanes: Sequence[Lane[Any]] = ()
+    views: Sequence[View[Any]] = ()
+    tables: Sequence[Table[Any, Any]] = ()
+    clocks: Sequence[BillerClock] = ()
+    loops: Sequence[Loop] = ()
+
+
+Build = Callable[[Bus], Service]
+
+
+class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
+    """Runs a service's parts beside Faust's tables; the process ends with the first that fails."""
+
+    def __init__(self, bus: Bus, service: Service) -> None:
+        super().__init__()
+        self.bus = bus
+        self.service = service
+        self.lanes = [self._delivery(lane) for lane in service.lanes]
+        self._due: dict[tuple[str, str], float] = {}
+        self._running: list[asyncio.Task[None]] = []
+        self.checks = self._checks()
+        self.server = self._server()
+
+    def _delivery(self, lane: Lane[Any]) -> Delivery[Any]:
+        settings = self.bus.settings
+        return Delivery(
+            lane,
+            bootstrap=settings.bootstrap,
+            codec=self.bus.codec,
+            publisher=self.bus.publisher,
+            clock=self.bus.clock,
+            limits=Limits(settings.in_flight, settings.session_timeout_ms, settings.grace_s),
+            index=self._index(lane),
+        )
+
+    def _index(self, lane: Lane[Any]) -> OutcomeIndex | None:
+        if lane.writes is None:
+            return None
+        topic = lane.reads.TOPIC.rsplit(".", 2)[0] + ".outcome.v1"
+        path = self.bus.settings.state / self.service.name / f"{lane.name}.sqlite"
+        return OutcomeIndex(path, self.bus.settings.bootstrap, topic, self.bus.codec).open()
+
+    async def on_start(self) -> None:
+        await self.bus.partners.__aenter__()
+        await self.bus.codec.start()
+        await self.bus.publisher.start()
+        self.add_future(self._guard(self._serve()))
+        for view in self.service.views:
+            self.add_future(self._guard(follow(view, self.bus.settings.bootstrap, self.bus.codec)))
+        self._running = [asyncio.ensure_future(self._guard(self._run(lane))) for lane in self.lanes]
+        for clock in self.service.clocks:
+            self.add_future(self._guard(self._tick(clock)))
+        for loop in self.service.loops:
+            self.add_future(self._guard(self._repeat(loop)))
+
+    async def on_stop(self) -> None:
+        self.server.should_exit = True
+        for lane in self.lanes:
+            lane.stop()
+        if self._running:
+            await asyncio.wait(self._running, timeout=self.bus.settings.grace_s + 5)
+        await self.bus.publisher.stop()
+        await self.bus.partners.__aexit__(None, None, None)
+        self.bus.codec.close()
+
+    async def _guard(self, work: Awaitable[None]) -> None:
+        """A part that fails ends the process: half a service would look alive."""
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            log.critical("part_failed", error=type(error).__name__, exc_info=True)
+            os._exit(70)
+
+    # -- parts -----------------------------------------------------------------------------------------
+
+    def _server(self) -> uvicorn.Server:
+        app = create_app(self.service.name, self.bus, self.service.routers, self.checks)
+        return uvicorn.Server(
+            uvicorn.Config(
+                app,
+                host=self.bus.settings.host,
+                port=self.bus.settings.listen_port,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                timeout_keep_alive=30,
+                h11_max_incomplete_event_size=64 * 1024,
+            )
+        )
+
+    async def _serve(self) -> None:
+        await self.server._serve()  # serve() would take SIGTERM away from the worker
+
+    async def _run(self, lane: Delivery[Any]) -> None:
+        await self._views_ready()
+        await lane.run()
+
+    async def _views_ready(self) -> None:
+        while not all(view.ready for view in self.service.views):  # noqa: ASYNC110 - views have no event
+            await asyncio.sleep(0.05)
+
+    async def _tick(self, clock: BillerClock) -> None:
+        await self._views_ready()
+        while True:
+            now = self.bus.clock.monotonic()
+            for biller in self.bus.billers.values():
+                due = self._due.get((clock.name, biller.slug), 0.0)
+                if now >= due and self.owns(biller.slug):
+                    self._due[clock.name, biller.slug] = now + clock.every(biller)
+                    await self._meets(clock.tick(biller), clock.name)
+            await asyncio.sleep(TICK_S / 4)
+
+    async def _repeat(self, loop: Loop) -> None:
+        while True:
+            await self._meets(loop.run(), loop.name)
+            await asyncio.sleep(loop.every_s)
+
+    async def _meets(self, work: Awaitable[None], name: str) -> None:
+        """One tick; a broker that is away is waited for until the next one, the intake goes on answering."""
+        try:
+            await work
+        except (KafkaError, NotAcknowledged, LookupError, RegistryAway) as error:
+            log.warning("tick_put_off", name=name, error=type(error).__name__)
+
+    # -- readiness -------------------------------------------------------------------------------------
+
+    def owns(self, key: str) -> bool:
+        """Whether this replica owns the partition of a key, by its first lane's assignment."""
+        numbers = list(range(self.bus.catalog[self.lanes[0].lane.reads.TOPIC].partitions))
+        return self.lanes[0].owns(DefaultPartitioner()(key.encode(), numbers, numbers))
+
+    def _checks(self) -> dict[str, Callable[[], bool]]:
+        checks: dict[str, Callable[[], bool]] = {}
+        for view in self.service.views:
+            checks[f"view {view.reads.TOPIC}"] = lambda view=view: view.ready  # type: ignore[misc]  # bound now
+        for lane in self.lanes:
+            checks[f"lane {lane.lane.name}"] = lambda lane=lane: not lane.not_ready  # type: ignore[misc]  # bound now
+        return checks
+
+
+class TablesWorker(faust.Worker):  # type: ignore[misc]  # faust ships no types
+    """Faust's worker, with the logs as we have configured them."""
+
+    def _setup_logging(self) -> None:
+        self.spinner = None  # it writes terminal escapes into the log
+
+
+class PlainWorker(mode.Worker):  # type: ignore[misc]  # mode ships no types
+    """The same life cycle without tables: a Faust app that subscribes to nothing does not start."""
+
+    def _setup_logging(self) -> None:
+        return
+
+
+def open_bus(settings: Settings) -> Bus:
+    """Reads all configuration; raises ConfigurationError with everything that is wrong in it."""
+    secrets = Secrets(settings.secrets)
+    support = SupportMatrix.load(settings.partners / "support.yaml")
+    billers = load_billers(settings.billers, secrets, support)
+    catalog = load_catalog(settings.schemas)
+    clock = Clock()
+    codec = Codec({name: topic.schema for name, topic in catalog.items()}, Registry(settings.registry))
+    publisher = Publisher(settings.bootstrap, f"billbus/{settings.service}", codec, clock)
+    plain_http = [biller.slug for biller in billers.values() if biller.plain_http]
+    partners = PartnerHttp(limit=settings.partner_connections, plain_http=plain_http)
+    return Bus(settings, billers, secrets, support, catalog, publisher, partners, clock, codec)
+
+
+def run(build: Build, settings: Settings) -> None:
+    """Runs the service until SIGTERM or SIGINT; raises ConfigurationError before anything starts."""
+    bus = open_bus(settings)
+    logging.configure(settings.service, settings.log_level)
+    service = build(bus)
+    host = Host(bus, service)
+    quiet = {"redirect_stdouts": False, "quiet": True}
+    if not service.tables:
+        PlainWorker(host, **quiet).execute_from_commandline()
+    app = faust_app(settings)
+    for table in service.tables:
+        add_table(app, table, bus.catalog[table.into.TOPIC].partitions, bus.codec, bus.publisher)
+    host.checks["tables"] = lambda: recovered(app)
+    TablesWorker(app, host, **quiet).execute_from_commandline()
+
+
+def recovered(app: faust.App) -> bool:
+    """Whether the tables have been read back from their topics."""
+    return bool(app.started and not app.rebalancing and app.tables.recovery.completed.is_set())
+
+
+def faust_app(settings: Settings) -> faust.App:
+    """The Faust app of a service: life cycle and tables; the settings that held are in parts of the docs."""
+    folder = settings.state / settings.service / "faust"
+    folder.mkdir(parents=True, exist_ok=True)
+    return faust.App(
+        f"billbus.{settings.service}.tables",
+        broker=[f"kafka://{address}" for address in settings.bootstrap.split(",")],
+        datadir=folder,
+        store="memory://",
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        broker_commit_interval=0.5,
+        broker_session_timeout=settings.session_timeout_ms / 1000,
+        broker_heartbeat_interval=settings.session_timeout_ms / 4000,
+        broker_request_timeout=40,
+        stream_buffer_maxsize=256,
+        stream_wait_empty=True,
+        producer_linger=0.005,
+        autodiscover=False,
+    )

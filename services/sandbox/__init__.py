@@ -1,0 +1,1 @@
+"""Stand-ins for both partners in one process, written from schemas/partners alone."""

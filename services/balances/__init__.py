@@ -1,0 +1,1 @@
+"""What an account owes: asked of IMT, kept, and told to whoever asks."""

@@ -1,0 +1,105 @@
+"""Links as customers open them, and their revocation."""
+
+import asyncio
+import re
+from typing import Annotated, Any
+
+import structlog
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from services.bills.handlers import RETRY_AFTER_S, Closed, Desk, Opened, open_bill, revoke_bills
+from services.bills.pages import page
+from services.bus.auth import biller_of
+from services.bus.biller import Biller
+from services.bus.partner import PartnerError
+from services.bus.problem import Problem
+from services.bus.wire import instant
+
+log = structlog.get_logger()
+OurBiller = Annotated[Biller, Depends(biller_of)]
+PRIVATE = {
+    "Cache-Control": "private, no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Robots-Tag": "noindex, nofollow",
+}
+_CSP = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+def bill_routes(desk: Desk) -> APIRouter:
+    """Opening a bill (the link is the credential) and revoking its link (the biller's credential)."""
+    router = APIRouter(tags=["bills"])
+
+    @router.get("/bills/{biller}/{token}", summary="The bill behind a link", response_class=Response)
+    async def show(request: Request, biller: str, token: str) -> Response:
+        named: Biller | None = request.app.state.bus.billers.get(biller)
+        if named is None:
+            return closed(Closed("forged"))
+        try:
+            opened = await open_bill(named, token, desk)
+        except Exception as error:  # whatever fails, a customer gets a page and never a 500
+            log.error("bills.open_failed", biller=biller, error=type(error).__name__, exc_info=True)
+            return closed(Closed("away"))
+        if isinstance(opened, Closed):
+            return closed(opened, None if opened.why == "forged" else named.name)
+        return PdfResponse(opened, biller, 10 * named.imt.bill_deadline_s)
+
+    @router.post("/imt/{biller}/bills/{invoice_number}/revoke", summary="Make the link of a bill dead")
+    async def revoke(biller: OurBiller, invoice_number: str) -> JSONResponse:
+        if not desk.linked.ready:
+            raise Problem(503, "Not ready", "The bills are being read.", retry_after=5)
+        bills = await revoke_bills(biller, invoice_number, desk)
+        if not bills:
+            raise Problem(404, "Unknown bill", "No bill of this invoice is known.")
+        last = max(bill.checked_at for bill in bills)
+        return JSONResponse(
+            {"invoice_number": invoice_number, "state": "revoked", "bills": len(bills), "at": instant(last)}
+        )
+
+    return router
+
+
+def closed(answer: Closed, insurer: str | None = None) -> Response:
+    """The page that says why."""
+    status, html = page(answer.why, insurer)
+    headers = PRIVATE | {"Content-Security-Policy": _CSP}
+    if answer.why == "away":
+        headers["Retry-After"] = str(answer.retry_after or RETRY_AFTER_S)
+    return HTMLResponse(html, status, headers)
+
+
+class PdfResponse(Response):
+    """Passes the PDF on as it comes; one that breaks off ends the connection, so that nobody takes a part
+    for the whole. `limit_s` bounds it against a reader that does not read."""
+
+    media_type = "application/pdf"
+
+    def __init__(self, opened: Opened, biller: str, limit_s: float) -> None:
+        name = re.sub(r"[^0-9A-Za-z._-]", "_", opened.invoice_number)[:80]
+        headers = PRIVATE | {"Content-Disposition": f'inline; filename="bill-{name}.pdf"'}
+        if opened.length is not None:
+            headers["Content-Length"] = str(opened.length)
+        super().__init__(headers=headers)
+        if opened.length is None:
+            del self.headers["Content-Length"]
+        self._opened = opened
+        self._biller = biller
+        self._limit_s = limit_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive
+        async with self._opened.close:
+            try:
+                async with asyncio.timeout(self._limit_s):
+                    await self._send(send)
+            except (PartnerError, TimeoutError) as fault:
+                log.error("bills.broke_off", biller=self._biller, error=type(fault).__name__)
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async for chunk in self._opened.chunks:
+            message: dict[str, Any] = {"type": "http.response.body", "body": chunk, "more_body": True}
+            await send(message)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

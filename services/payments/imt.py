@@ -1,0 +1,111 @@
+"""The client of IMT's DataPump Payments."""
+
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+from services.bus.billers import Biller, Billers
+from services.bus.lane import Rejected
+from services.bus.partner import PartnerHttp, Reply
+from services.bus.secrets import Secrets
+from services.bus.wire import Imt, WireError, instant, money, read_date, read_money
+from services.events import PaymentReceived
+
+SERVICE = "imt.datapump"
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """A payment as IMT has it; `amount` in USD."""
+
+    account: str
+    amount: Decimal
+    reference: str | None
+    batch_day: date | None
+
+
+class DataPump:
+    """Posts payments and looks them up by PaymentGUID; raises services.bus.partner's errors."""
+
+    def __init__(self, partners: PartnerHttp, billers: Billers, secrets: Secrets, imt: Imt) -> None:
+        self._partners = partners
+        self._billers = billers
+        self._secrets = secrets
+        self._imt = imt
+        self._wire = imt.services.datapump
+
+    async def post(self, payment: PaymentReceived, batch_day: date) -> Posting | Rejected:
+        """Posts the premium, never the convenience fee; Rejected with IMT's own code where it says no."""
+        body = self._wire.out(
+            payment_guid=payment.payment_guid,
+            account=payment.account,
+            invoice_number=payment.invoice_number,
+            amount=money(payment.amount),
+            paid_at=instant(payment.paid_at),
+            batch_date=batch_day.isoformat(),
+            tender=payment.tender,
+            card_type=payment.card_type,
+            product=payment.product,
+            agent=payment.agent,
+            schedule_id=payment.schedule_id,
+            schedule_kind=payment.schedule_kind,
+            external_reference=payment.payment_guid,
+        )
+        biller = self._billers[payment.biller]
+        reply = await self._call(biller, "post_payment", body=body)
+        if not reply.ok:
+            return self._no(reply)
+        reference = self._wire.read(reply.json(), "reference")
+        if not reference:
+            raise reply.refused("the answer to a payment names no reference")
+        return Posting(payment.account, payment.amount, str(reference), batch_day)
+
+    async def find(self, biller: str, payment_guid: str) -> Posting | None:
+        """The payment that IMT has under a PaymentGUID, or None."""
+        reply = await self._call(self._billers[biller], "read_payment", guid=payment_guid)
+        if not reply.ok:
+            if self._imt.errors.code(reply.json()) == "not_found":
+                return None
+            raise reply.refused(f"the look-up was answered with {reply.status}")
+        record = reply.json()
+        try:
+            day = self._wire.read(record, "batch_date")
+            return Posting(
+                account=str(self._wire.read(record, "account")),
+                amount=read_money(self._wire.read(record, "amount"), self._wire.names["amount"]),
+                reference=str(self._wire.read(record, "reference") or "") or None,
+                batch_day=read_date(day, self._wire.names["batch_date"]) if day else None,
+            )
+        except WireError as error:
+            raise reply.refused(str(error)) from None
+
+    def patience_s(self, biller: str) -> float:
+        """Our deadline, IMT's own and a margin: after that a request we gave up cannot take effect."""
+        imt = self._billers[biller].imt
+        return imt.deadline_s + imt.margin_s
+
+    def looks_up(self, biller: str) -> bool:
+        return self._billers[biller].imt.looks_up_payments
+
+    def _no(self, reply: Reply) -> Rejected:
+        code = self._imt.errors.code(reply.json()) or f"status {reply.status}"
+        return Rejected(code, f"IMT refused the payment with {reply.status}")
+
+    async def _call(
+        self,
+        biller: Biller,
+        operation: str,
+        *,
+        body: dict[str, object] | None = None,
+        guid: str | None = None,
+    ) -> Reply:
+        called = self._wire.operations[operation]
+        return await self._partners.request(
+            called.method,
+            called.url(biller.imt.datapump, guid=guid),
+            biller=biller.slug,
+            service=SERVICE,
+            headers=self._imt.auth.headers(self._secrets.get(biller.imt.token)),
+            json=body,
+            deadline_s=biller.imt.deadline_s,
+        )

@@ -1,0 +1,149 @@
+"""What comes in over HTTP: IC's payment form, batches of payments, banks' files."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, Field
+
+from services.bus import metrics
+from services.bus.accounts import AccountsView
+from services.bus.auth import biller_of
+from services.bus.billers import Biller
+from services.bus.problem import Problem
+from services.bus.publisher import NotAcknowledged
+from services.bus.service import Bus
+from services.bus.support import Unsupported
+from services.bus.wire import Malformed
+from services.events import PaymentReceived
+from services.payments.bank_file import BankFileReader, BrokenFile
+from services.payments.handlers import receive_payment
+from services.payments.notice import NoticeReader
+
+Speaker = Annotated[Biller, Depends(biller_of)]
+MOST_IN_BATCH = 500
+RETRY_AFTER_S = 2
+
+
+class Receipt(BaseModel):
+    """What IC is answered for one payment; the same for a first notice and for a repeat."""
+
+    PaymentGUID: str
+    Status: str = "accepted"
+
+
+class ItemResult(BaseModel):
+    """What became of one item of a batch."""
+
+    index: int
+    PaymentGUID: str | None = None
+    status: str = Field(description="accepted, malformed or try_again")
+    field: str | None = Field(default=None, description="The field that does not read as agreed.")
+    expected: str | None = None
+
+
+class BatchReceipt(BaseModel):
+    accepted: int
+    malformed: int
+    try_again: int = Field(description="Not acknowledged by the bus: send these again.")
+    results: list[ItemResult]
+
+
+class Batch(BaseModel):
+    payments: list[dict[str, Any]] = Field(min_length=1, max_length=MOST_IN_BATCH)
+
+
+def routes(bus: Bus, accounts: AccountsView, reader: NoticeReader, bank_files: BankFileReader) -> APIRouter:
+    """The intake of payments; each answer 2xx comes after all in-sync replicas have every event."""
+    router = APIRouter()
+
+    def received(told: Mapping[str, object], biller: Biller, via: str) -> PaymentReceived:
+        if not accounts.ready:  # just started: every account would look unknown, and the payment be parked
+            raise Problem(503, "Not ready", "The accounts are still being read.", retry_after=RETRY_AFTER_S)
+        notice = reader.read(told, biller)
+        ours = biller.invoice_cloud.biller_guid
+        if notice.biller_guid is not None and notice.biller_guid.lower() != ours.lower():
+            raise Malformed(reader.contract.wire("biller_guid"), "the GUID of the biller in the path")
+        return receive_payment(notice, biller, accounts, via, bus.clock.now())
+
+    async def publish(
+        biller: Biller, results: list[ItemResult], events: Sequence[tuple[int, PaymentReceived]]
+    ) -> None:
+        for (index, _), failure in zip(
+            events, await bus.publisher.publish_each([event for _, event in events]), strict=True
+        ):
+            if failure is not None:
+                results[index].status = "try_again"
+            else:
+                metrics.ACCEPTED.labels("payments", biller.slug, "payment").inc()
+
+    async def take(
+        items: Sequence[Mapping[str, object]], biller: Biller, via: str, response: Response
+    ) -> BatchReceipt:
+        results: list[ItemResult] = []
+        events: list[tuple[int, PaymentReceived]] = []
+        for index, told in enumerate(items):
+            try:
+                event = received(told, biller, via)
+            except Malformed as error:
+                results.append(
+                    ItemResult(index=index, status="malformed", field=error.field, expected=error.expected)
+                )
+                continue
+            events.append((index, event))
+            results.append(ItemResult(index=index, PaymentGUID=event.payment_guid, status="accepted"))
+        await publish(biller, results, events)
+        counts = {
+            state: sum(r.status == state for r in results) for state in ("accepted", "malformed", "try_again")
+        }
+        if counts["try_again"] and not counts["accepted"]:
+            raise NotAcknowledged("none of the batch was acknowledged")
+        response.status_code = 200 if counts["accepted"] == len(results) else 207
+        return BatchReceipt(**counts, results=results)
+
+    @router.post("/ic/{biller}/payments", response_model=Receipt)
+    async def pay(request: Request, biller: Speaker) -> Receipt:
+        """One posted payment, as IC's form."""
+        form = await request.form(max_files=0, max_fields=100)
+        event = checked(received, dict(form.items()), biller, "form")
+        await bus.publisher.publish(event)
+        metrics.ACCEPTED.labels("payments", biller.slug, "payment").inc()
+        return Receipt(PaymentGUID=event.payment_guid)
+
+    @router.post("/ic/{biller}/payments/batch", response_model=BatchReceipt)
+    async def pay_batch(batch: Batch, biller: Speaker, response: Response) -> BatchReceipt:
+        """Up to 500 payments with a result for each; 207 when not all were accepted."""
+        return await take(batch.payments, biller, "batch", response)
+
+    @router.post("/ic/{biller}/bank-files", response_model=BatchReceipt)
+    async def bank_file(request: Request, biller: Speaker, response: Response) -> BatchReceipt:
+        """A bank's file of payments (Online Bank Direct); a file that is not whole is refused whole."""
+        try:
+            items = bank_files.read(await request.body())
+        except BrokenFile as error:
+            raise Problem(422, "The bank's file is refused", str(error)) from None
+        return await take(items, biller, "bank_file", response)
+
+    @router.post("/ic/{biller}/ach-rejects", dependencies=[Depends(biller_of)])
+    async def ach_rejects() -> None:
+        """Not supported: refused by name."""
+        raise Unsupported(bus.support.row("ach_rejects"))
+
+    @router.post("/ic/{biller}/voids", dependencies=[Depends(biller_of)])
+    @router.post("/ic/{biller}/payments/{guid}/void", dependencies=[Depends(biller_of)])
+    async def void() -> None:
+        """Not supported: refused by name."""
+        raise Unsupported(bus.support.row("void"))
+
+    return router
+
+
+def checked(received: Any, told: Mapping[str, object], biller: Biller, via: str) -> PaymentReceived:
+    """The event of one form; a field that does not read as agreed is answered with its name."""
+    try:
+        event: PaymentReceived = received(told, biller, via)
+    except Malformed as error:
+        raise Problem(
+            422, "Malformed payment", f"{error.field}: expected {error.expected}.", field=error.field
+        ) from None
+    return event

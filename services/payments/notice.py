@@ -1,0 +1,206 @@
+"""What IC tells of one payment: read by the names and words of schemas/partners/invoicecloud.yaml."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from services.bus.billers import Biller
+from services.bus.identity import digest
+from services.bus.support import SupportMatrix
+from services.bus.wire import Malformed
+
+LARGEST = Decimal("9999999999.99")
+OWN_PRODUCTS = frozenset({"portal", "autopay"})
+GUID = re.compile(r"[A-Za-z0-9{}._:-]{1,80}")
+AMOUNT = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,4})?")
+
+
+class Form(BaseModel):
+    """The payment form's section of the contract."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fields: dict[str, str]
+    assumed: dict[str, str]
+    words: dict[bool, str]
+    date_formats: tuple[str, ...]
+    max_text: int
+    batch: dict[str, str | int]
+
+
+class PaymentContract(BaseModel):
+    """The part of invoicecloud.yaml that speaks of payments."""
+
+    model_config = ConfigDict(frozen=True)
+
+    payment_form: Form
+    default_product: str
+    payment_types: dict[str, str]
+    schedule_kinds: dict[str, str]
+    products: dict[str, str]
+    devices: dict[str, str]
+
+    def wire(self, name: str) -> str:
+        """The wire name of one of our names."""
+        form = self.payment_form
+        return form.fields.get(name) or form.assumed[name]
+
+
+def load_contract(partners: Path) -> PaymentContract:
+    return PaymentContract.model_validate(yaml.safe_load((partners / "invoicecloud.yaml").read_text("utf-8")))
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One payment as IC told it, in our words; amounts in USD, `paid_at` in UTC."""
+
+    payment_guid: str
+    biller_guid: str | None
+    invoice_number: str | None
+    account_as_sent: str | None
+    amount: Decimal
+    convenience_fee: Decimal
+    approved: bool
+    tender: str
+    card_type: str | None
+    product: str
+    agent: str | None
+    schedule_id: str | None
+    schedule_kind: str | None
+    paid_at: datetime
+    description: str | None
+    payer_name: str | None
+    biller_reference: str | None
+    unsupported: str | None
+
+    @property
+    def content(self) -> str:
+        """Digest of what makes it this payment; texts and the payer's name may differ in a repeat."""
+        what = (self.invoice_number, self.account_as_sent, self.amount, self.convenience_fee, self.approved)
+        how = (self.tender, self.product, self.agent, self.schedule_id, self.schedule_kind)
+        return digest(*what, *how, self.paid_at.isoformat())
+
+
+class NoticeReader:
+    """Reads notices of one contract."""
+
+    def __init__(self, contract: PaymentContract, support: SupportMatrix) -> None:
+        self.contract = contract
+        self._support = support
+
+    def read(self, told: Mapping[str, object], biller: Biller) -> Notice:
+        """Raises Malformed naming the first field that does not read as agreed."""
+        text = {name: self._text(told, name) for name in (*self._form.fields, *self._form.assumed)}
+        guid = text["payment_guid"] or ""
+        if not GUID.fullmatch(guid):
+            raise Malformed(self.contract.wire("payment_guid"), "an id of 1 to 80 letters, digits or .:_-{}")
+        approved = self._flag(text["approved"])
+        tender = self.contract.payment_types.get(
+            text["payment_type"] or "", text["payment_type"] or "unknown"
+        )
+        product_named = text["product"] or self.contract.default_product
+        schedule_named = text["schedule_kind"]
+        notice = Notice(
+            payment_guid=guid.strip("{}").lower(),
+            biller_guid=text["biller_guid"],
+            invoice_number=text["invoice_number"],
+            account_as_sent=text["account_as_sent"],
+            amount=self._money("amount", text["amount"], required=True),
+            convenience_fee=self._money("convenience_fee", text["convenience_fee"]),
+            approved=approved,
+            tender=tender,
+            card_type=text["card_type"],
+            product=self.contract.products.get(product_named, product_named),
+            agent=text["agent"],
+            schedule_id=text["schedule_id"],
+            schedule_kind=self.contract.schedule_kinds.get(schedule_named or "", schedule_named),
+            paid_at=self._instant(text["paid_at"], biller.timezone),
+            description=text["description"],
+            payer_name=text["payer_name"],
+            biller_reference=text["biller_reference"],
+            unsupported=self._unsupported(biller, tender, product_named, text["device"], schedule_named),
+        )
+        if approved and notice.amount == 0 and notice.schedule_kind != "pay_in_full":
+            raise Malformed(self.contract.wire("amount"), "more than 0.00 for an approved payment")
+        return notice
+
+    @property
+    def _form(self) -> Form:
+        return self.contract.payment_form
+
+    def _unsupported(
+        self, biller: Biller, tender: str, product: str, device: str | None, schedule: str | None
+    ) -> str | None:
+        """The row, or the unknown word, for which an approved payment is taken and parked."""
+        slug = self.contract.products.get(product)
+        row = self._support.product(product) or (self._support.product(slug) if slug else None)
+        if row is not None and not row.supported:
+            return row.name
+        if row is not None and row.optional and not biller.products.get(row.slug, False):
+            return f"{row.name} (not switched on for this biller)"
+        if row is None and slug is None:
+            return f"product {product}"
+        if device and (row := self._support.row(self.contract.devices.get(device, "other_emv_devices"))):
+            return row.name
+        if schedule:
+            kind = self.contract.schedule_kinds.get(schedule)
+            if kind is None:
+                return f"schedule {schedule}"
+            if kind not in ("fixed", "pay_in_full"):
+                return self._support.row(kind).name
+        return None if tender in self.contract.payment_types.values() else f"tender {tender}"
+
+    def _text(self, told: Mapping[str, object], name: str) -> str | None:
+        wire = self.contract.wire(name)
+        value = told.get(wire)
+        if value is None:
+            return None
+        if isinstance(value, bool | dict | list) or not isinstance(value, str | int | float | Decimal):
+            raise Malformed(wire, "text")
+        text = str(value).strip()
+        if len(text) > self._form.max_text or any(ord(sign) < 32 for sign in text):
+            raise Malformed(wire, f"at most {self._form.max_text} characters and no control characters")
+        return text or None
+
+    def _flag(self, text: str | None) -> bool:
+        for value, word in self._form.words.items():
+            if (text or "").lower() == word.lower():
+                return value
+        words = self._form.words
+        raise Malformed(self.contract.wire("approved"), f"{words[True]} or {words[False]}")
+
+    def _money(self, name: str, text: str | None, *, required: bool = False) -> Decimal:
+        expected = "an amount in USD such as 120.50, not negative, to the cent"
+        if text is None and not required:
+            return Decimal("0.00")
+        try:
+            amount = Decimal(text or "") if AMOUNT.fullmatch(text or "") else None
+        except InvalidOperation:
+            amount = None
+        if amount is None or not 0 <= amount <= LARGEST or amount != amount.quantize(Decimal("0.01")):
+            raise Malformed(self.contract.wire(name), expected)
+        return amount.quantize(Decimal("0.01"))
+
+    def _instant(self, text: str | None, timezone: ZoneInfo) -> datetime:
+        """ISO 8601 or one of the contract's formats; without an offset in the biller's timezone."""
+        at: datetime | None = None
+        try:
+            at = datetime.fromisoformat(text or "")
+        except ValueError:
+            for form in self._form.date_formats:
+                try:
+                    at = datetime.strptime(text or "", form)
+                    break
+                except ValueError:
+                    continue
+        if at is None or not 1990 <= at.year <= 2200:
+            raise Malformed(self.contract.wire("paid_at"), "a date such as 2026-11-20T14:03:00Z")
+        at = (at if at.tzinfo else at.replace(tzinfo=timezone)).astimezone(UTC)
+        return at.replace(microsecond=at.microsecond // 1000 * 1000)

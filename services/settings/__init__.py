@@ -1,0 +1,1 @@
+"""Settings: what changes at IC (autopay, paperless, account links) becomes so at IMT."""

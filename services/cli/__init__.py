@@ -1,0 +1,1 @@
+"""The `billbus` command: thin over services.operations and services.bus."""

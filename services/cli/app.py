@@ -1,0 +1,55 @@
+"""The command `billbus`: each command stands in a module of its own and is registered here."""
+
+import typer
+
+from services.bus.settings import ConfigurationError
+from services.cli import bif, convert, doctor, run, support, topics
+from services.cli.output import EXIT_CODES, UNREACHABLE, WRONG_USE, stop
+
+cli = typer.Typer(
+    name="billbus",
+    help=f"The event bus between IMT and InvoiceCloud, for those who run it. {EXIT_CODES}",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+cli.command("run")(run.run_service)
+cli.command("doctor")(doctor.run_doctor)
+cli.command("support")(support.show_support)
+cli.add_typer(bif.cli, name="bif")
+cli.add_typer(convert.cli, name="convert")
+cli.add_typer(topics.cli, name="topics")
+
+
+def main() -> None:
+    """Entry point: faults that a person can mend end in sentences and an exit code, not in a traceback."""
+    try:
+        cli()
+    except ConfigurationError as error:
+        stop(WRONG_USE, *error.problems)
+    except Exception as error:
+        sentence = _unreachable(error)
+        if sentence is None:
+            raise
+        stop(UNREACHABLE, sentence)
+
+
+def _unreachable(error: Exception) -> str | None:
+    # loaded late: most commands need no Kafka client
+    from confluent_kafka import KafkaException
+    from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+    from services.bus.topics import Unreachable
+
+    if isinstance(error, Unreachable):
+        return str(error)
+    if isinstance(error, KafkaException):
+        return f"Kafka said no: {error.args[0].str()}"
+    if isinstance(error, SchemaRegistryError):
+        return f"The schema registry said no: {error}"
+    return None
+
+
+if __name__ == "__main__":
+    main()

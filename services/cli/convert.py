@@ -1,0 +1,108 @@
+"""`billbus convert`: what an insurer brings along at its go-live."""
+
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from services.bus.accounts import normalise
+from services.bus.billers import Biller, read_biller
+from services.bus.secrets import Secrets
+from services.bus.settings import ConfigurationError, load_settings
+from services.bus.support import SupportMatrix
+from services.cli.output import FINE, FOUND, WRONG_USE, AsJson, print_json, print_table, stop
+from services.operations.conversion_layout import LayoutError, load_layout
+from services.operations.conversion_records import FileRefused
+from services.operations.convert import Conversion, ConversionReport
+
+cli = typer.Typer(help="Data conversions at an insurer's go-live.", no_args_is_help=True)
+
+
+@cli.callback()
+def convert() -> None:
+    """Data conversions at an insurer's go-live."""
+
+
+@cli.command("autopay")
+def convert_autopay(
+    source: Annotated[Path, typer.Argument(help="IMT's autopay records (CSV).")],
+    biller: Annotated[str, typer.Option(help="Whose records they are: the slug of its file.")],
+    out: Annotated[Path, typer.Option(help="The file for InvoiceCloud; replaced if it is there.")],
+    rejects: Annotated[
+        Path | None, typer.Option(help="Where the rejects are told; default: beside OUT, as .rejects.csv.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn IMT's autopay records into the file that InvoiceCloud takes at go-live.
+
+    Exit code 0: all converted; 1: some records were rejected, the others are converted; 2: the file was
+    refused whole and nothing was written.
+    """
+    told = rejects or out.with_name(f"{out.stem}.rejects.csv")
+    if len({path.resolve() for path in (source, out, told)}) < 3:
+        stop(WRONG_USE, "SOURCE, --out and --rejects must be three different files.")
+    if not (out.parent.is_dir() and told.parent.is_dir()):
+        stop(WRONG_USE, "The folder for --out or --rejects does not exist; create it first.")
+    settings = load_settings()
+    owner = _biller(settings.billers, biller, settings.partners)
+    try:
+        layout = load_layout(settings.partners / "autopay-conversion.yaml")
+        conversion = Conversion(layout, owner.invoice_cloud.biller_guid, lambda n: _matched(n, owner))
+        report = _run(conversion, source, out, told)
+    except (FileRefused, LayoutError) as error:
+        stop(WRONG_USE, f"Nothing was converted: {error}.")
+    if as_json:
+        print_json(asdict(report) | {"out": out, "rejects": told, "adds_up": report.adds_up})
+    else:
+        _show(report, out, told)
+    raise SystemExit(FOUND if report.rejected else FINE)
+
+
+def _biller(folder: Path, slug: str, partners: Path) -> Biller:
+    """The biller's file alone counts: a conversion needs no secret and no partner."""
+    path = folder / f"{slug}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(each.stem for each in folder.glob("*.yaml")))
+        stop(WRONG_USE, f"There is no biller {slug!r}; known are {known}.")
+    found, problems = read_biller(path, Secrets(), SupportMatrix.load(partners / "support.yaml"))
+    if found is None:
+        raise ConfigurationError([f"{path}: {problem}" for problem in problems])
+    return found
+
+
+def _matched(number: str, biller: Biller) -> str | None:
+    """The number as it is matched, if it is one of the biller's canonical numbers."""
+    fits = re.fullmatch(biller.accounts.pattern, number) is not None
+    return normalise(number, biller.accounts) or None if fits else None
+
+
+def _run(conversion: Conversion, source: Path, out: Path, rejects: Path) -> ConversionReport:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Converting", total=None)
+        return conversion.run(
+            source, out, rejects, lambda done, size: bar.update(task, completed=done, total=size)
+        )
+
+
+def _show(report: ConversionReport, out: Path, rejects: Path) -> None:
+    rows = [
+        ("records read", report.records, ""),
+        *((f"  converted, {name}", t.count, t.amount) for name, t in sorted(report.by_tender.items())),
+        ("converted", report.converted, report.control_total),
+        ("not enrolled", report.not_enrolled, ""),
+        ("repeats", report.repeats, ""),
+        *((f"  rejected: {reason}", count, "") for reason, count in sorted(report.by_reason.items())),
+        ("rejected", report.rejected, ""),
+    ]
+    checked = "checked" if report.control_checked else "not there, or not summable"
+    print_table(f"Autopay conversion into {out}", ["", "records", "control total, USD"], rows)
+    print_table("", ["", ""], [
+        ("the input's own control record", checked),
+        ("rejects, by line and column", rejects),
+        ("SHA-256", report.sha256),
+    ])  # fmt: skip

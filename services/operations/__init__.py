@@ -1,0 +1,1 @@
+"""What operators do, free of Typer and HTTP."""

@@ -1,0 +1,1 @@
+"""How billbus is started: on one machine, in containers, on Kubernetes."""

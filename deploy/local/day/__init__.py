@@ -1,0 +1,1 @@
+"""The demo's business day: its BIF files, what IC and IMT's people do, and the judge who adds it all up."""

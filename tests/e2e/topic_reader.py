@@ -1,0 +1,79 @@
+"""Events as another team reads them: a stock Kafka consumer and a stock registry client, nothing of ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.avro import AvroDeserializer
+from confluent_kafka.serialization import MessageField, SerializationContext
+
+PREFIX, VERSION = "billing.", ".v1"
+QUIET_S = 5.0
+
+
+@dataclass(frozen=True)
+class Read:
+    """One record: its key, its CloudEvents id (a compacted view has none), and its value by its schema."""
+
+    key: str
+    ce_id: str
+    value: dict[str, Any]
+
+
+class TopicReader:
+    """All records of one topic from its beginning; each look goes on where the last one ended."""
+
+    def __init__(self, bootstrap: str, registry: str, name: str) -> None:
+        self.topic = f"{PREFIX}{name}{VERSION}"
+        self._registry = SchemaRegistryClient({"url": registry, "timeout": 20})
+        self._value = AvroDeserializer(self._registry)
+        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": "another-team",
+                "enable.auto.commit": False,
+                "log_level": 0,
+            }
+        )
+        found = self._consumer.list_topics(self.topic, timeout=10).topics[self.topic].partitions
+        self._next = dict.fromkeys(found, 0)
+        self._consumer.assign([TopicPartition(self.topic, number, 0) for number in found])
+        self._seen: list[Read] = []
+
+    def all(self) -> list[Read]:
+        """Every record that is on the topic now."""
+        try:
+            ends = {p.partition: found.result().offset for p, found in self._ask_ends().items()}
+        except KafkaException as error:
+            if not error.args[0].retriable():
+                raise
+            return self._seen  # a partition finds its leader: the next look sees more
+        while any(self._next[number] < end for number, end in ends.items()):
+            message = self._consumer.poll(QUIET_S)
+            assert message is not None, f"{self.topic} gives less than it says it has"
+            assert message.error() is None, message.error()
+            self._take(message)
+        return self._seen
+
+    def _ask_ends(self) -> dict[TopicPartition, Any]:
+        # on a connection of its own: behind a waiting fetch each question would wait as long
+        latest = {TopicPartition(self.topic, number): OffsetSpec.latest() for number in self._next}
+        asked: dict[TopicPartition, Any] = self._admin.list_offsets(latest, request_timeout=10)
+        return asked
+
+    def close(self) -> None:
+        self._consumer.close()
+        self._registry.close()
+
+    def _take(self, message: Any) -> None:
+        self._next[message.partition()] = message.offset() + 1
+        headers = dict(message.headers() or [])
+        context = SerializationContext(self.topic, MessageField.VALUE)
+        value = self._value(message.value(), context)
+        if isinstance(value, dict):
+            self._seen.append(Read(message.key().decode(), headers.get("ce_id", b"").decode(), value))

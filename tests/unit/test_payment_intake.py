@@ -1,0 +1,69 @@
+"""What IC is answered for a payment while the service has just started, and once it knows the accounts."""
+
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+
+from services.bus.clock import Clock
+from services.bus.intake import create_app
+from services.events import PaymentReceived
+from services.payments.intake import routes
+from tests.unit.payments_sample import ACCOUNT, ACME, a_bank_file_reader, a_form, a_reader, accounts
+
+TOKEN = {"Authorization": "Bearer let-me-in"}
+
+
+class Intake:
+    """The service's HTTP side over a publisher in memory."""
+
+    def __init__(self) -> None:
+        self.published: list[PaymentReceived] = []
+        self.accounts = accounts()
+        self.guid = ACME.invoice_cloud.biller_guid
+        bus: Any = SimpleNamespace(
+            settings=SimpleNamespace(body_limit_bytes=2**20, bif_limit_bytes=2**20, concurrency_limit=8),
+            billers={"acme": ACME},
+            secrets=SimpleNamespace(get=lambda _: "let-me-in"),
+            support=None,
+            publisher=SimpleNamespace(publish=self.publish, publish_each=self.publish_each),
+            clock=Clock(),
+        )
+        self.app = create_app("payments", bus, [routes(bus, self.accounts, a_reader(), a_bank_file_reader())])
+        self.client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app), base_url="http://intake", headers=TOKEN
+        )
+
+    async def publish(self, event: PaymentReceived) -> None:
+        self.published.append(event)
+
+    async def publish_each(self, events: list[PaymentReceived]) -> list[None]:
+        self.published += events
+        return [None] * len(events)
+
+
+@pytest.fixture
+async def intake() -> AsyncIterator[Intake]:
+    made = Intake()
+    async with made.client:
+        yield made
+
+
+async def test_a_payment_before_the_accounts_are_known_is_to_be_sent_again_never_parked(
+    intake: Intake,
+) -> None:
+    form = a_form(BillerGUID=intake.guid)
+    early = [
+        await intake.client.post("/ic/acme/payments", data=form),
+        await intake.client.post("/ic/acme/payments/batch", json={"payments": [form]}),
+    ]
+    assert [each.status_code for each in early] == [503, 503]
+    assert all(each.headers["retry-after"] for each in early)
+    assert intake.published == []
+
+    intake.accounts.ready = True
+    again = await intake.client.post("/ic/acme/payments", data=form)
+    assert again.status_code == 200
+    assert [(event.account, event.resolution) for event in intake.published] == [(ACCOUNT, "matched")]

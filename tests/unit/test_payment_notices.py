@@ -1,0 +1,128 @@
+"""IC's form of a payment: what is read, what is refused by the field's name, what parks by the row's name."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.bus.identity import event_id
+from services.bus.wire import Malformed
+from services.payments.bank_file import BrokenFile
+from tests.unit.payments_sample import ACME, a_bank_file_reader, a_form, a_payment, a_reader, accounts
+
+READER = a_reader()
+
+
+def test_a_form_is_read_to_the_cent() -> None:
+    notice = a_reader().read(a_form(), ACME)
+    assert (notice.amount, notice.convenience_fee) == (Decimal("120.50"), Decimal("2.95"))
+    assert (notice.tender, notice.product, notice.approved) == ("card", "portal", True)
+    assert notice.payment_guid == "9b2f-01"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("PaymentGUID", ""),
+        ("PaymentGUID", "x" * 81),
+        ("PaymentGUID", "a b"),
+        ("PaymentAmount", ""),
+        ("PaymentAmount", "-1.00"),
+        ("PaymentAmount", "1.005"),
+        ("PaymentAmount", "1e3"),
+        ("PaymentAmount", "NaN"),
+        ("PaymentAmount", "12345678901.00"),
+        ("PaymentAmount", "0.00"),
+        ("ConvenienceFee", "-0.01"),
+        ("Approved", "yes"),
+        ("Approved", ""),
+        ("PaymentDate", "yesterday"),
+        ("PaymentDate", "0001-01-01"),
+        ("PaymentDescription", "a\x00b"),
+        ("PaymentDescription", "x" * 201),
+    ],
+)
+def test_a_malformed_field_is_named(field: str, value: str) -> None:
+    with pytest.raises(Malformed) as refused:
+        a_reader().read(a_form(**{field: value}), ACME)
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("fields", "row"),
+    [
+        ({"Product": "Kiosk"}, "Kiosk"),
+        ({"Product": "CloudStore"}, "CloudStore"),
+        ({"Device": "IngenicoEMV"}, "Ingenico EMV"),
+        ({"Device": "A new thing"}, "Other EMV Devices"),
+        ({"ScheduleKind": "FlexPay"}, "Flex Pay"),
+        ({"ScheduleKind": "Lunar"}, "schedule Lunar"),
+        ({"PaymentTypeID": "77"}, "tender 77"),
+        ({"Product": "Carrier pigeon"}, "product Carrier pigeon"),
+    ],
+)
+def test_money_of_an_unsupported_kind_is_taken_under_the_name_of_its_row(
+    fields: dict[str, str], row: str
+) -> None:
+    assert a_reader().read(a_form(**fields), ACME).unsupported == row
+
+
+def test_a_product_that_the_biller_did_not_switch_on_is_named() -> None:
+    without = ACME.model_copy(update={"products": {}})
+    assert "AgentConnect" in (a_reader().read(a_form(Product="AgentConnect"), without).unsupported or "")
+    assert a_reader().read(a_form(Product="AgentConnect", AgentID="A-7"), ACME).unsupported is None
+
+
+def test_pay_in_full_may_be_zero() -> None:
+    notice = a_reader().read(a_form(PaymentAmount="0.00", ScheduleKind="PayInFull"), ACME)
+    assert notice.schedule_kind == "pay_in_full"
+
+
+def test_a_repeat_is_the_same_fact_and_other_content_is_another() -> None:
+    first = a_payment()
+    assert event_id(a_payment(PaymentDescription="said twice")) == event_id(first)
+    assert event_id(a_payment(PaymentAmount="120.51")) != event_id(first)
+    assert a_payment(accounts("0000099999")).content == first.content
+
+
+@given(st.dictionaries(st.sampled_from(sorted(a_form())), st.text(max_size=30)))
+def test_any_text_is_read_or_refused_by_name(fields: dict[str, str]) -> None:
+    refused = None
+    try:
+        READER.read({**a_form(), **fields}, ACME)
+    except Malformed as error:
+        refused = error.field
+    assert refused is None or refused in a_form()
+
+
+FILE = (
+    "PaymentGUID,AccountNumber,PaymentAmount,PaymentDate,BankName,TraceNumber\n"
+    "B-1,12345,10.00,2026-11-20,First Invented,77\n"
+    "B-2,12346,5.25,2026-11-20,First Invented,78\n"
+    "TRAILER,2,15.25\n"
+)
+
+
+def test_a_bank_file_becomes_notices_of_online_bank_direct() -> None:
+    first, second = a_bank_file_reader().read(FILE.encode())
+    notice = a_reader().read(first, ACME)
+    assert (notice.product, notice.tender, notice.amount) == ("online_bank_direct", "eft", Decimal("10.00"))
+    assert second["AccountNumber"] == "12346"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "empty"),
+        (b"\xff\xfe", "byte 0"),
+        (FILE.rsplit("TRAILER", 1)[0].encode(), "cut short"),
+        (FILE.replace("TRAILER,2", "TRAILER,3").encode(), "says 3"),
+        (FILE.replace("15.25", "15.26").encode(), "15.26"),
+        (FILE.replace("AccountNumber", "Account").encode(), "AccountNumber"),
+        (FILE.replace("5.25,2026", "five,2026").encode(), "number"),
+    ],
+)
+def test_a_bank_file_that_is_not_whole_is_refused_whole(body: bytes, says: str) -> None:
+    with pytest.raises(BrokenFile, match=says):
+        a_bank_file_reader().read(body)

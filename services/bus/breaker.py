@@ -38,6 +38,9 @@ class Breakers:
         opened.until = now + PROBE_LIMIT_S
         return 0.0
 
+    def is_open(self, biller: str) -> bool:
+        return biller in self._open
+
     def failed(self, biller: str, retry_after: float | None = None) -> float:
         """An outage; answers the seconds until the next probe."""
         opened = self._open.get(biller)

@@ -5,9 +5,10 @@ partner cannot still be acting on an earlier request.
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 import structlog
 
@@ -15,6 +16,7 @@ from services.bus import metrics
 from services.bus.breaker import Breakers
 from services.bus.clock import Clock
 from services.bus.codec import Codec
+from services.bus.faults import NotOurs, require_ours, still_ours
 from services.bus.identity import delivery_id, event_id, natural_id
 from services.bus.lane import (
     Answer,
@@ -34,19 +36,28 @@ from services.bus.publisher import Header, NotAcknowledged, Publisher
 from services.bus.registry import RegistryAway
 from services.bus.trace import current, go_on
 
+if TYPE_CHECKING:
+    from services.bus.partition import Stretch
+
 log = structlog.get_logger()
 
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.2, 30.0
+NOT_OURS_S = 0.25
+"""Until a record is looked at again whose partition may have another owner: mostly it has by then."""
 HANDLER_FAULTS_UNTIL_PARKED = 3
 OUTAGES_ALONE_UNTIL_PARKED = 5
 """So often one record may find its partner away while others of its biller are answered in between."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Item:
     """A record and what has happened to it in this process.
 
     Attributes:
+        topic, partition, offset, taken_at: where and when the live topic got it, also of a replayed one.
+        at: its offset in the partition that it was fetched from.
+        stretch: whose commit it waits for.
+        held_since: monotonic instant at which it came into this process.
         in_doubt: a request for it may have left, here or in an earlier process.
         believe_at: monotonic instant from which the partner's 'not found' is believed.
         waited_s: retry time spent so far; waiting for a breaker does not count.
@@ -61,6 +72,10 @@ class Item:
     headers: tuple[Header, ...]
     in_doubt: bool
     believe_from: float
+    at: int
+    biller: str
+    stretch: "Stretch"
+    held_since: float
     believe_at: float = 0.0
     event: Any = None
     attempt: int = 0
@@ -105,8 +120,12 @@ class Attempts(Generic[E]):
         self._index = index
         self._breakers = Breakers(lane.name, clock)
 
-    async def attempt(self, item: Item) -> Done | Later:
-        """Raises Undecodable for a record that is no event; everything else ends in an answer."""
+    async def attempt(self, item: Item, ours: Callable[[], bool]) -> Done | Later:
+        """Raises Undecodable for a record that is no event; everything else ends in an answer.
+
+        `ours` is asked right before anything is sent to the partner.
+        """
+        still_ours.set(ours)
         try:
             if item.event is None:
                 event = cast("E", await self._codec.decode(self._lane.reads.TOPIC, item.value))
@@ -117,6 +136,8 @@ class Attempts(Generic[E]):
         except RegistryAway as error:
             log.warning("registry_away", lane=self._lane.name, reason=str(error))
             return Later(1.0)
+        except NotOurs:
+            return Later(NOT_OURS_S)
 
     async def _bring(self, item: Item) -> Done | Later:
         event = item.event
@@ -143,10 +164,13 @@ class Attempts(Generic[E]):
                 if (settled := await self._ask(item)) is not None:
                     return settled
                 item.in_doubt = False
+            require_ours()
             item.attempt += 1
             item.sent = True
             item.sent_at = self._clock.monotonic()
             settlement = await lane.deliver(event)
+        except NotOurs:
+            raise
         except Retryable as error:
             return await self._again(item, "retryable", error.reason, error.retry_after)
         except Outage as error:
@@ -216,6 +240,10 @@ class Attempts(Generic[E]):
         item.in_doubt = True
         item.believe_at = item.sent_at + self._lane.patience(item.event)
         return await self._again(item, kind, reason)
+
+    def away(self, biller: str) -> bool:
+        """Whether the biller's partner is taken to be away."""
+        return self._breakers.is_open(biller)
 
     def _failed(self, biller: str, kind: str) -> None:
         metrics.FAILURES.labels(self._lane.name, biller, kind).inc()

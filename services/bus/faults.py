@@ -10,12 +10,29 @@ request that only reads cannot have an effect, so its time-outs and broken answe
 """
 
 import ssl
+from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
 
 import aiohttp
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+still_ours: ContextVar[Callable[[], bool] | None] = ContextVar("billbus_still_ours", default=None)
+"""Whether the record at work is still this process's to deliver; None outside a lane."""
+
+
+class NotOurs(Exception):
+    """Another process has, or may have, the record by now: nothing of it may leave here."""
+
+
+def require_ours() -> None:
+    """Called right before the first byte of a request; raises NotOurs."""
+    ours = still_ours.get()
+    if ours is not None and not ours():
+        raise NotOurs
 
 
 class PartnerError(Exception):

@@ -137,6 +137,8 @@ class Lane(Generic[E]):
         order: scope and rank of an event that a newer one replaces; None for one that stands alone.
         stamp: gives the event the instant (UTC) at which the bus took its record, where that matters.
         repeatable: doing it twice does no harm, so nothing is ever in doubt.
+        exact: some partner of the lane cannot be asked, so that only what was really handed over may be in
+            doubt: each record is reserved by name.
         in_flight: calls to the partner at a time, where that is less than the process's limit.
         retry_for_s: how long one record is tried again before it is parked.
     """
@@ -150,6 +152,7 @@ class Lane(Generic[E]):
     order: Callable[[E], tuple[str, str] | None] = lambda _: None
     stamp: Callable[[E, datetime], E] = lambda event, _: event
     repeatable: bool = False
+    exact: bool = False
     in_flight: int | None = None
     retry_for_s: float = 6 * 3600
 

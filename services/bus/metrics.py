@@ -55,6 +55,11 @@ HALTED = Gauge(
 BREAKER_OPEN = Gauge(
     "billbus_breaker_open", "1 while a partner service of a biller is taken to be away.", ["lane", "biller"]
 )
+CURSORS_OPENED = Counter(
+    "billbus_lane_cursors_opened_total",
+    "Times that a biller, or one of its accounts, went behind a cursor of its own.",
+    ["lane", "biller"],
+)
 COMMIT_FAILURES = Counter(
     "billbus_lane_commit_failures_total", "Offset commits that the broker did not take.", ["lane"]
 )

@@ -7,8 +7,10 @@ topic; until it has caught up it merely knows less, and the lane asks the partne
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from pathlib import Path
 from typing import Self
@@ -22,6 +24,7 @@ from services.bus.views import whole
 
 log = structlog.get_logger()
 
+MARGIN = timedelta(days=1)
 STATES = ("parked", "dismissed", "superseded", "rejected", "posted")
 """A final state beats parked in whatever order they are read."""
 SCHEMA = """
@@ -29,7 +32,8 @@ CREATE TABLE IF NOT EXISTS outcome (
     id BLOB PRIMARY KEY, state INTEGER NOT NULL, attempt INTEGER NOT NULL,
     never_sent INTEGER NOT NULL, content TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS newest (scope BLOB PRIMARY KEY, rank TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS followed (partition INTEGER PRIMARY KEY, next INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS followed (
+    partition INTEGER PRIMARY KEY, next INTEGER NOT NULL, since INTEGER NOT NULL DEFAULT 0);
 """
 KEEP_BEST = """
 INSERT INTO outcome VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
@@ -70,6 +74,7 @@ class OutcomeIndex:
         self._codec = codec
         self._bootstrap = bootstrap
         self._next: dict[int, int] = {}
+        self._since: dict[int, int] = {}
 
     def open(self) -> Self:
         """Opens the file; a damaged one is dropped and read again from the topic."""
@@ -81,13 +86,15 @@ class OutcomeIndex:
             for stale in self._path.parent.glob(f"{self._path.name}*"):
                 stale.unlink()
             self._db = self._connect()
-        self._next = dict(self._db.execute("SELECT partition, next FROM followed"))
         return self
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self._path, isolation_level=None, timeout=5)
         # the topic is the truth: a file lost with the machine is read again
         db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;" + SCHEMA)
+        rows = db.execute("SELECT partition, next, since FROM followed").fetchall()
+        self._next = {partition: after for partition, after, _ in rows}
+        self._since = {partition: since for partition, _, since in rows}
         return db
 
     async def start(self) -> None:
@@ -99,18 +106,21 @@ class OutcomeIndex:
         self._consumer.assign(partitions)
         ends = await self._consumer.end_offsets(partitions)
         begins = await self._consumer.beginning_offsets(partitions)
+        if any(self._next.get(p.partition, 0) > ends[p] for p in partitions):
+            self._forget()  # the topic was made anew: what the file says is of another topic
+        gaps = [p for p in partitions if self._next.get(p.partition, 0) < begins[p]]
+        oldest = await self._consumer.offsets_for_times(dict.fromkeys(gaps, 0)) if gaps else {}
+        for partition in gaps:
+            first = oldest.get(partition)
+            self._since[partition.partition] = first.timestamp if first else int(time.time() * 1000)
         for partition in partitions:
-            at = self._next.get(partition.partition, 0)
-            if at > ends[partition]:  # the topic was made anew: what the file says is of another topic
-                self._forget()
-                at = 0
-            self._next[partition.partition] = max(at, begins[partition])
-        for partition in partitions:
-            self._consumer.seek(partition, self._next[partition.partition])
+            number = partition.partition
+            self._next[number] = max(self._next.get(number, 0), begins[partition])
+            self._consumer.seek(partition, self._next[number])
 
     def _forget(self) -> None:
         self._db.executescript("DELETE FROM outcome; DELETE FROM newest; DELETE FROM followed;")
-        self._next = {}
+        self._next, self._since = {}, {}
 
     async def follow(self) -> None:
         """Reads the topic until cancelled."""
@@ -130,7 +140,10 @@ class OutcomeIndex:
         after = records[-1].offset + 1
         self._db.execute("BEGIN")
         self._write(outcome for outcome in outcomes if isinstance(outcome, Outcome))
-        self._db.execute("INSERT OR REPLACE INTO followed VALUES (?, ?)", (partition, after))
+        self._db.execute(
+            "INSERT OR REPLACE INTO followed VALUES (?, ?, ?)",
+            (partition, after, self._since.get(partition, 0)),
+        )
         self._db.execute("COMMIT")
         self._next[partition] = after
 
@@ -172,7 +185,15 @@ class OutcomeIndex:
         ends = await self._consumer.end_offsets(list(self._consumer.assignment()))
         return {partition.partition: end for partition, end in ends.items()}
 
-    def passed(self, ends: dict[int, int]) -> bool:
+    def covers(self, at: datetime) -> bool:
+        """Whether the outcome of a record taken at this instant would be here, once all is read.
+
+        An outcome is younger than its record, so what the index has read from is the limit, and a day more.
+        """
+        since = max(self._since.values(), default=0)
+        return not since or at >= datetime.fromtimestamp(since / 1000, UTC) + MARGIN
+
+    def passed(self, ends: Mapping[int, int]) -> bool:
         """True once everything below these offsets has been read."""
         return all(self._next.get(partition, 0) >= end for partition, end in ends.items())
 

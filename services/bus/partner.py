@@ -16,7 +16,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from services.bus import trace
-from services.bus.faults import Call, Outage, PartnerError, Retryable, Unknown
+from services.bus.faults import Call, Outage, PartnerError, Retryable, Unknown, require_ours
 
 __all__ = ["Outage", "PartnerError", "PartnerHttp", "Reply", "Retryable", "Stream", "Unknown"]
 
@@ -277,6 +277,8 @@ _FAULTS = frozenset({"text/xml", "application/soap+xml"})
 async def _mark_sent(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
     """Runs just before the first byte is written: what has not come here was certainly never sent."""
     del session, params
+    if not context.trace_request_ctx.reads:
+        require_ours()
     context.trace_request_ctx.sent = True
 
 

@@ -1,84 +1,130 @@
-"""What of one partition is done: the contiguous offset to commit, and the metadata that goes with it.
+"""What of one stretch of a partition is done: the contiguous offset to commit, and the metadata with it.
 
-A commit carries the first unfinished offset, which offsets above it are done, and how far dispatch was
-reserved. Nothing at or beyond the reservation is ever sent to a partner, so after a crash a record is
-exactly one of: done, in doubt (below the reservation, not done), never attempted.
+A commit carries the first unfinished offset, which offsets above it are done, and what may have been sent
+since. Nothing outside that reservation is ever sent to a partner, so after a crash a record is exactly one
+of: done, in doubt (reserved, not done), never attempted.
 """
 
 import base64
 import binascii
 import zlib
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from typing import Self
 
-MAGIC = "bb1"
+MAGIC = "bb2"
 SPAN = 2048
 """Offsets that may lie between the first unfinished one and the reservation: bounds the metadata to
-about 400 bytes whatever the pattern (the broker takes 4,096)."""
+about 700 bytes whatever the pattern (the broker takes 4,096)."""
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What a commit said: offsets below `reserved` and not in `done` are in doubt."""
+    """What a commit said.
+
+    Attributes:
+        reserved: offsets below it and not in `done` are in doubt; with `only`, just those named there.
+        generation: the group's generation under which it was written; 0 where nobody said.
+        until: of a cursor, the offset from which the main lane has the records again; None while open.
+        readable: False where the text was foreign or implausible.
+    """
 
     reserved: int
-    done: frozenset[int] = frozenset()
+    done: Set[int] = frozenset()
+    only: Set[int] | None = None
+    generation: int = 0
+    until: int | None = None
+    readable: bool = True
 
     def in_doubt(self, offset: int) -> bool:
-        return offset < self.reserved and offset not in self.done
+        if offset in self.done:
+            return False
+        return offset < self.reserved if self.only is None else offset in self.only
 
 
-def encode_metadata(committed: int, reserved: int, done: list[int]) -> str:
-    """The text of a commit: magic, checksum, how far the reservation reaches above `committed`, a bitmap."""
-    bits = bytearray((max(done) - committed) // 8 + 1) if done else bytearray()
-    for offset in done:
-        bits[(offset - committed) // 8] |= 1 << ((offset - committed) % 8)
-    body = f"{committed:x}.{max(reserved - committed, 0):x}.{base64.b85encode(bytes(bits)).decode()}"
-    return f"{MAGIC}.{zlib.crc32(body.encode()):08x}.{body}"
+def encode_metadata(
+    committed: int,
+    reserved: int,
+    done: Iterable[int],
+    *,
+    only: Iterable[int] | None = None,
+    generation: int = 0,
+    until: int | None = None,
+) -> str:
+    """The text of a commit: magic, checksum, then what `Restored` has, all relative to `committed`."""
+    sent = "" if only is None else f"={_bitmap(committed, only)}"
+    closed = "" if until is None else f"{until:x}"
+    body = (
+        f"{committed:x},{max(reserved - committed, 0):x},{generation:x},{closed},"
+        f"{_bitmap(committed, done)},{sent}"
+    )
+    return f"{MAGIC},{zlib.crc32(body.encode()):08x},{body}"
 
 
 def fresh_metadata() -> str:
     """For a group's very first offset: nothing was ever attempted."""
-    return f"{MAGIC}.{zlib.crc32(b'fresh'):08x}.fresh"
+    return f"{MAGIC},{zlib.crc32(b'fresh'):08x},fresh"
 
 
 def decode_metadata(text: str, committed: int, log_end: int) -> Restored:
     """Reads a commit's text; whatever is foreign or implausible puts all that the log holds in doubt."""
-    everything = Restored(reserved=log_end)
     text = text.rstrip("\0")  # librdkafka's admin client stores the end of its C string as well
     if text == fresh_metadata():
         return Restored(reserved=committed)
     try:
-        magic, checksum, body = text.split(".", 2)
-        base, ahead, bitmap = body.split(".", 2)
-        bits = base64.b85decode(bitmap)
-        reserved = committed + int(ahead, 16)
-        if magic != MAGIC or int(checksum, 16) != zlib.crc32(body.encode()) or int(base, 16) != committed:
-            return everything
+        restored = _decode(text, committed)
     except (ValueError, binascii.Error):
-        return everything
-    if reserved > committed + SPAN or len(bits) * 8 > SPAN + 8:
-        return everything
-    done = frozenset(
-        committed + index * 8 + bit
-        for index, byte in enumerate(bits)
-        for bit in range(8)
-        if byte & (1 << bit)
+        return Restored(reserved=log_end, readable=False)
+    far = max((restored.reserved, *restored.done, *(restored.only or ())), default=0)
+    if far > committed + SPAN or any(offset >= log_end for offset in restored.done):
+        return Restored(reserved=log_end, readable=False)
+    return restored
+
+
+def _decode(text: str, committed: int) -> Restored:
+    magic, checksum, body = text.split(",", 2)
+    base, ahead, generation, until, done, sent = body.split(",")
+    if magic != MAGIC or int(checksum, 16) != zlib.crc32(body.encode()) or int(base, 16) != committed:
+        raise ValueError("not ours, damaged, or of another offset")
+    return Restored(
+        reserved=committed + int(ahead, 16),
+        done=frozenset(_offsets(committed, done)),
+        only=frozenset(_offsets(committed, sent[1:])) if sent.startswith("=") else None,
+        generation=int(generation, 16),
+        until=int(until, 16) if until else None,
     )
-    if any(offset >= reserved or offset >= log_end for offset in done):
-        return everything
-    return Restored(reserved, done)
+
+
+def _bitmap(base: int, offsets: Iterable[int]) -> str:
+    bits = 0
+    for offset in offsets:
+        bits |= 1 << (offset - base)
+    # urlsafe base64: the text's own separator never occurs in it
+    return base64.urlsafe_b64encode(bits.to_bytes((bits.bit_length() + 7) // 8, "little")).decode()
+
+
+def _offsets(base: int, bitmap: str) -> Iterable[int]:
+    bits = int.from_bytes(base64.b64decode(bitmap, altchars=b"-_", validate=True), "little")
+    if bits.bit_length() > SPAN + 8:
+        raise ValueError("claims more than fits")
+    while bits:
+        lowest = bits & -bits
+        yield base + lowest.bit_length() - 1
+        bits ^= lowest
 
 
 @dataclass
 class Progress:
-    """The live state of one partition within one assignment.
+    """The live state of one stretch within one assignment.
 
     Attributes:
         next: one past the last record seen.
         reserved: below this, dispatch is covered by a commit that the broker acknowledged.
         sent: one past the highest offset handed to the partner.
         doubt_ends: how far an earlier owner had reserved.
+        exact: reserve offsets by name, for a partner that cannot be asked: then only what was really
+            handed to it is ever in doubt. `named` are those that the broker has acknowledged.
+        until: of a cursor that is closing, the offset at which it meets the main lane.
     """
 
     next: int
@@ -87,12 +133,27 @@ class Progress:
     finished: set[int] = field(default_factory=set)
     sent: int = 0
     doubt_ends: int = 0
+    exact: bool = False
+    named: set[int] = field(default_factory=set)
+    wanted: set[int] = field(default_factory=set)
+    until: int | None = None
 
     @classmethod
-    def resume(cls, committed: int, restored: Restored) -> Self:
+    def resume(cls, committed: int, restored: Restored, *, exact: bool = False) -> Self:
         """Goes on from a commit; what it left in doubt stays in every commit until it is settled."""
         reserved = max(committed, restored.reserved)
-        return cls(committed, reserved, finished=set(restored.done), doubt_ends=reserved)
+        named = set(restored.only) if restored.only is not None else set()
+        if exact and restored.only is None:
+            named = set(range(committed, min(reserved, committed + SPAN))) - restored.done
+        return cls(
+            committed,
+            reserved,
+            finished=set(restored.done),
+            doubt_ends=reserved,
+            exact=exact,
+            named=named,
+            until=restored.until,
+        )
 
     def see(self, offset: int) -> None:
         """Registers a record; offsets come in ascending order, with gaps."""
@@ -100,47 +161,80 @@ class Progress:
             self.unfinished[offset] = None
         self.next = offset + 1
 
+    def passes(self, offset: int) -> None:
+        """Registers a record that is no business of this stretch."""
+        self.finished.add(offset)
+        self.next = offset + 1
+
+    def may_send(self, offset: int) -> bool:
+        """Whether a commit that the broker has covers this record."""
+        return offset in self.named if self.exact else offset < self.reserved
+
     def send(self, offset: int) -> None:
-        """Notes that a record below the reservation goes to the partner."""
-        self.sent = max(self.sent, offset + 1)
+        """Notes that a record goes to the partner."""
+        if offset >= self.sent:
+            self.sent = offset + 1
 
     def finish(self, offset: int) -> None:
         """Marks a record as done; a second time changes nothing."""
         if offset in self.unfinished:
             del self.unfinished[offset]
             self.finished.add(offset)
+            if self.exact:
+                self.named.discard(offset)
 
     @property
     def position(self) -> int:
         """The offset to commit: the first record seen and not done, else one past the last seen."""
         return next(iter(self.unfinished), self.next)
 
-    def snapshot(self, ahead: int) -> "Snapshot":
+    @property
+    def room(self) -> int:
+        """How many offsets beyond the last one seen fit before the metadata would overflow."""
+        return self.position + SPAN - self.next
+
+    def snapshot(self, ahead: int, generation: int = 0) -> "Snapshot":
         """What to commit now, all taken from one state.
 
         Args:
             ahead: how many offsets beyond the last one sent the reservation reaches while records wait;
                 with none waiting it shrinks to the position at once, so that an idle partition has
                 nothing in doubt.
+            generation: the group's generation of this assignment.
         """
         position = self.position
         self.finished = {offset for offset in self.finished if offset > position}
+        if self.exact:
+            return self._exact_snapshot(position, generation)
         if self.unfinished:
             reserved = max(self.reserved, min(self.next, max(position, self.sent) + ahead, position + SPAN))
         else:
             reserved = self.reserved = max(position, self.doubt_ends)
-        return Snapshot(position, reserved, encode_metadata(position, reserved, sorted(self.finished)))
+        text = encode_metadata(position, reserved, self.finished, generation=generation, until=self.until)
+        return Snapshot(position, reserved, text)
+
+    def _exact_snapshot(self, position: int, generation: int) -> "Snapshot":
+        self.named = {offset for offset in self.named if offset >= position}
+        named = {offset for offset in self.named | self.wanted if offset < position + SPAN}
+        text = encode_metadata(
+            position, position, self.finished, only=named, generation=generation, until=self.until
+        )
+        return Snapshot(position, position, text, frozenset(named))
 
     def acknowledge(self, snapshot: "Snapshot") -> None:
         """The broker has this snapshot: dispatch may go as far as it reserved."""
-        if self.unfinished:
+        if self.exact:
+            self.named |= {offset for offset in snapshot.named if offset not in self.finished}
+            self.wanted -= snapshot.named
+        elif self.unfinished:
             self.reserved = max(self.reserved, snapshot.reserved)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One commit of one partition."""
+    """One commit of one stretch."""
 
     position: int
     reserved: int
     metadata: str
+    named: frozenset[int] = frozenset()

@@ -16,12 +16,13 @@ from fastapi import APIRouter
 
 from services.bus import log as logging
 from services.bus.billers import Biller, Billers, load_billers
-from services.bus.catalog import Topic, load_catalog
+from services.bus.catalog import REPLAY, Topic, load_catalog
 from services.bus.clock import Clock
 from services.bus.codec import Codec
 from services.bus.delivery import Delivery, Limits
 from services.bus.intake import create_app
 from services.bus.lane import Lane
+from services.bus.membership import Membership
 from services.bus.outcomes import OutcomeIndex
 from services.bus.partner import PartnerHttp
 from services.bus.publisher import NotAcknowledged, Publisher
@@ -101,14 +102,24 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
 
     def _delivery(self, lane: Lane[Any]) -> Delivery[Any]:
         settings = self.bus.settings
+        topic = self.bus.catalog[lane.reads.TOPIC]
+        session_s = settings.session_timeout_ms / 1000
         return Delivery(
             lane,
-            bootstrap=settings.bootstrap,
+            broker=Membership(
+                settings.bootstrap,
+                lane.group,
+                [topic.name, topic.name + REPLAY] if topic.replay else [topic.name],
+                self.bus.clock,
+                session_s=session_s,
+                margin_s=session_s / 6,
+            ),
             codec=self.bus.codec,
             publisher=self.bus.publisher,
             clock=self.bus.clock,
-            limits=Limits(settings.in_flight, settings.session_timeout_ms, settings.grace_s),
+            limits=Limits(settings.in_flight, settings.grace_s),
             index=self._index(lane),
+            billers=self.bus.billers.keys(),
         )
 
     def _index(self, lane: Lane[Any]) -> OutcomeIndex | None:

@@ -12,16 +12,17 @@ from uuid import uuid4
 import pytest
 from aiokafka import AIOKafkaConsumer
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from deploy.local import Stack
 from deploy.local.processes import ROOT
 from deploy.local.progress import fetch_with_progress
-from services.bus.catalog import load_catalog
+from services.bus.catalog import REPLAY, load_catalog
 from services.bus.clock import Clock
 from services.bus.codec import Codec
 from services.bus.delivery import Delivery, Limits
 from services.bus.lane import Answer, Found, Lane, NotFound, Posted, Settlement
+from services.bus.membership import Membership
 from services.bus.outcomes import OutcomeIndex
 from services.bus.partner import Unknown
 from services.bus.progress import fresh_metadata
@@ -33,6 +34,8 @@ from services.payments.handlers import record_outcome
 from tests.unit.payments_sample import a_payment
 
 PATIENCE_S = 0.5
+TOPICS = (PaymentReceived.TOPIC, PaymentReceived.TOPIC + REPLAY)
+BILLERS = ("acme", "birch", "cedar")
 
 
 @pytest.fixture(scope="module")
@@ -93,19 +96,18 @@ class Bench:
 
     def begin(self, metadata: str | None = None, offsets: dict[int, int] | None = None) -> None:
         """Commits where the group goes on: by default at the end of every partition, as if fresh."""
-        topic = PaymentReceived.TOPIC
+        live, replay = TOPICS
         ends = offsets if offsets is not None else self.ends()
         positions = [
-            TopicPartition(topic, p, offset, metadata if metadata is not None else fresh_metadata())
+            TopicPartition(live, p, offset, metadata if metadata is not None else fresh_metadata())
             for p, offset in ends.items()
         ]
+        positions += [TopicPartition(replay, p, o, fresh_metadata()) for p, o in self.ends(replay).items()]
         asked = self.admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(self.group, positions)])
         asked[self.group].result(20)
 
-    def ends(self) -> dict[int, int]:
-        from confluent_kafka.admin import OffsetSpec
-
-        wanted = {TopicPartition(PaymentReceived.TOPIC, p): OffsetSpec.latest() for p in range(12)}
+    def ends(self, topic: str = PaymentReceived.TOPIC) -> dict[int, int]:
+        wanted = {TopicPartition(topic, p): OffsetSpec.latest() for p in range(12)}
         return {p.partition: f.result(20).offset for p, f in self.admin.list_offsets(wanted).items()}
 
     @asynccontextmanager
@@ -119,9 +121,12 @@ class Bench:
             name=self.name, reads=PaymentReceived, deliver=ledger.deliver, ask=ledger.ask,
             writes=record_outcome, patience=lambda _: PATIENCE_S,
         )  # fmt: skip
+        broker = Membership(
+            self.stack.bootstrap, lane.group, list(TOPICS), Clock(), session_s=3, margin_s=0.5
+        )
         delivery = Delivery(
-            lane, bootstrap=self.stack.bootstrap, codec=self.codec, publisher=self.publisher, clock=Clock(),
-            limits=Limits(more.get("in_flight", 50), session_timeout_ms=3000, grace_s=5), index=index,
+            lane, broker=broker, codec=self.codec, publisher=self.publisher, clock=Clock(),
+            limits=Limits(more.get("in_flight", 50), grace_s=5), index=index, billers=BILLERS,
         )  # fmt: skip
         running = asyncio.create_task(delivery.run())
         try:
@@ -129,6 +134,15 @@ class Bench:
         finally:
             delivery.stop()
             await running
+
+    def behind(self, delivery: Delivery[PaymentReceived]) -> int:
+        """Records of the live topic that the member has not finished."""
+        ends = self.ends()
+        return sum(
+            ends[partition.partition] - owned.main.progress.position
+            for partition, owned in delivery._owned.items()
+            if partition.topic == PaymentReceived.TOPIC
+        )
 
     async def publish(self, *payments: PaymentReceived) -> None:
         await self.publisher.publish(*payments)
@@ -305,5 +319,5 @@ async def test_the_index_is_read_again_when_its_file_is_lost_or_damaged(bench: B
     (bench.folder / "2.sqlite").write_bytes(b"no database" * 100)
     async with bench.lane(ledger) as again:
         await reaches(lambda: not again.not_ready and again.owns(0))
-        await reaches(lambda: all(o.progress.position >= bench.ends()[n] for n, o in again._owned.items()))
+        await reaches(lambda: bench.behind(again) == 0)
     assert len(ledger.effects) == 100

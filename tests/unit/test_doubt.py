@@ -21,7 +21,9 @@ from services.bus.lane import (
     Settlement,
 )
 from services.bus.outcomes import OutcomeIndex
+from services.bus.partition import Stretch
 from services.bus.partner import Outage, Retryable, Unknown
+from services.bus.progress import Progress, Restored
 from services.bus.publisher import Publisher
 from services.bus.registry import RegistryAway
 from services.events import PaymentOutcome, PaymentReceived
@@ -30,6 +32,11 @@ from tests.unit.parts import NOON, FakeClock, FakePublisher
 from tests.unit.payments_sample import a_payment
 
 PATIENCE_S = 6.0
+
+
+def always() -> bool:
+    """The record stays ours."""
+    return True
 
 
 class OneEvent:
@@ -96,13 +103,14 @@ class Road:
         self.codec.event = event or self.codec.event
         return Item(
             topic=PaymentReceived.TOPIC, partition=3, offset=7, key=b"acme/1", value=b"bytes", taken_at=NOON,
-            headers=(), in_doubt=in_doubt, believe_from=self.clock.monotonic(),
+            headers=(), in_doubt=in_doubt, believe_from=self.clock.monotonic(), at=7, biller="acme",
+            stretch=Stretch("", Progress(0, 0), Restored(0)), held_since=0.0,
         )  # fmt: skip
 
     async def to_the_end(self, item: Item, limit: int = 50) -> Done:
         """Attempts until it ends, moving the clock as the lane would wait."""
         for _ in range(limit):
-            result = await self.attempts.attempt(item)
+            result = await self.attempts.attempt(item, always)
             if isinstance(result, Done):
                 return result
             self.clock.move(seconds=result.delay_s)
@@ -145,11 +153,11 @@ async def test_not_found_is_believed_only_when_the_partner_cannot_still_act(tmp_
     partner = Partner(says=[NotFound(), NotFound()])
     road = Road(tmp_path, partner)
     item = road.item(in_doubt=True)
-    first = await road.attempts.attempt(item)
+    first = await road.attempts.attempt(item, always)
     assert first == Later(PATIENCE_S)
     assert partner.sent == []
     road.clock.move(seconds=PATIENCE_S)
-    assert await road.attempts.attempt(item) == Done("posted")
+    assert await road.attempts.attempt(item, always) == Done("posted")
     assert len(partner.sent) == 1
 
 
@@ -194,9 +202,9 @@ async def test_while_a_partner_is_away_one_asks_and_no_retry_time_is_spent(tmp_p
     partner = Partner(does=[fault(Outage)] * 200)
     road = Road(tmp_path, partner, retry_for_s=1.0)
     first, second = road.item(), road.item()
-    assert isinstance(await road.attempts.attempt(first), Later)
+    assert isinstance(await road.attempts.attempt(first, always), Later)
     sent = len(partner.sent)
-    assert isinstance(await road.attempts.attempt(second), Later)
+    assert isinstance(await road.attempts.attempt(second, always), Later)
     assert len(partner.sent) == sent  # the breaker is open: the second was not sent
     assert await road.to_the_end(first, limit=2000) == Done("posted")
     assert road.clock.monotonic() > 100  # far longer than the retry time, and still not parked
@@ -208,7 +216,7 @@ async def test_an_outage_that_only_one_record_meets_parks_it_and_holds_up_no_oth
     odd = road.item()
     for number in range(20):
         partner.does = [fault(Outage)]
-        result = await road.attempts.attempt(odd)
+        result = await road.attempts.attempt(odd, always)
         if isinstance(result, Done):
             break
         road.clock.move(seconds=30)
@@ -269,17 +277,17 @@ async def test_an_outcome_that_is_not_acknowledged_goes_again_as_the_same_fact(t
     road = Road(tmp_path, partner)
     item = road.item()
     road.publisher.away = True
-    assert isinstance(await road.attempts.attempt(item), Later)
+    assert isinstance(await road.attempts.attempt(item, always), Later)
     assert road.index.get(b"0" * 16) is None
     road.publisher.away = False
-    assert await road.attempts.attempt(item) == Done("posted")
+    assert await road.attempts.attempt(item, always) == Done("posted")
     assert len(partner.sent) == 1
 
 
 async def test_a_registry_that_is_away_is_no_poison(tmp_path: Path) -> None:
     road = Road(tmp_path, Partner())
     road.codec.away = True
-    assert isinstance(await road.attempts.attempt(road.item()), Later)
+    assert isinstance(await road.attempts.attempt(road.item(), always), Later)
     assert road.outcomes == []
 
 

@@ -1,0 +1,178 @@
+"""One assignment of one partition: which of its records wait, and whose business each of them is.
+
+A record belongs to the main stretch, or to the cursor of its biller or of its account once that has gone
+behind one. Cursors go by scope: the biller's slug, or slug and a hash of the key for one account.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import blake2b
+
+from aiokafka import TopicPartition
+
+from services.bus.doubt import Item
+from services.bus.progress import Progress, Restored
+
+Commit = tuple[int, str]
+"""A committed offset and its metadata."""
+
+
+@lru_cache(maxsize=50_000)
+def biller_of(key: bytes) -> str:
+    """The biller in a record's key, `biller/account`."""
+    return key.partition(b"/")[0].decode("utf-8", "replace")
+
+
+@lru_cache(maxsize=50_000)
+def account_scope(key: bytes) -> str:
+    """The scope of one account: the number itself stays out of group names, which anyone may list."""
+    return f"{biller_of(key)}.{blake2b(key, digest_size=6).hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One joining of the group; commits made with it are refused once a later one counts."""
+
+    generation: int
+    member: str
+
+
+@dataclass(slots=True, eq=False)
+class Stretch:
+    """Records with a commit of their own: the main one of a partition, or one behind a cursor.
+
+    Attributes:
+        scope: whose records; "" for the main stretch.
+        doubt: what the commit of an earlier owner said.
+        saved: what the broker has of it; None where nothing is known.
+        unreserved: offset and key of records that wait until a commit covers them.
+        refilling: its records are being read again.
+    """
+
+    scope: str
+    progress: Progress
+    doubt: Restored
+    saved: Commit | None = None
+    unreserved: list[tuple[int, bytes]] = field(default_factory=list)
+    refilling: bool = False
+
+    def has(self, offset: int) -> bool:
+        """Whether a record of its scope at this offset is its business."""
+        return self.progress.until is None or offset < self.progress.until
+
+    @property
+    def held(self) -> int:
+        """How many of its records wait or are at work."""
+        return len(self.progress.unfinished)
+
+    @property
+    def over(self) -> bool:
+        """Closed, and everything before that done."""
+        return self.progress.until is not None and not self.progress.unfinished
+
+
+@dataclass(slots=True, eq=False)
+class Owned:
+    """One assignment of one partition; another assignment is another object.
+
+    Attributes:
+        open: its commits have been read, so its records may be dispatched.
+        live: still ours as far as we know; once False it never turns true again.
+        halted: why nothing of it is delivered until an operator acts.
+        outcome_ends: what the index of outcomes must have read before it can say 'never attempted'.
+        queues: by key, its records in order; the first one is at work or waits.
+        cursors: by scope. `floors`: by scope, below which a closed cursor has done everything.
+        suspended: scopes whose cursor is being opened or closed, with the keys that wait for it.
+    """
+
+    partition: TopicPartition
+    ticket: Ticket
+    assigned_at: float
+    main: Stretch
+    open: bool = False
+    live: bool = True
+    paused: bool = True
+    halted: str = ""
+    outcome_ends: dict[int, int] = field(default_factory=dict)
+    queues: dict[bytes, deque[Item]] = field(default_factory=dict)
+    cursors: dict[str, Stretch] = field(default_factory=dict)
+    floors: dict[str, int] = field(default_factory=dict)
+    suspended: dict[str, list[bytes]] = field(default_factory=dict)
+
+    @property
+    def stretches(self) -> list[Stretch]:
+        return [self.main, *self.cursors.values()]
+
+    def owner_of(self, key: bytes, offset: int) -> Stretch | None:
+        """Whose business a record is; None where a closed cursor has done it already."""
+        if not self.cursors and not self.floors:
+            return self.main
+        for scope in (account_scope(key), biller_of(key)):
+            cursor = self.cursors.get(scope)
+            if cursor is not None and cursor.has(offset):
+                return cursor
+            if offset < self.floors.get(scope, 0):
+                return None
+        return self.main
+
+    def parent_of(self, scope: str) -> Stretch:
+        """Who has the records of a scope while it is behind no cursor of its own."""
+        biller, _, account = scope.partition(".")
+        above = self.cursors.get(biller) if account else None
+        return above if above is not None and above.progress.until is None else self.main
+
+    def enqueue(self, item: Item) -> bool:
+        """Adds a record behind those of its key; True where it is the first."""
+        queue = self.queues.get(item.key)
+        if queue is None:
+            self.queues[item.key] = deque((item,))
+            return True
+        queue.append(item)
+        return False
+
+    def suspended_scope(self, key: bytes) -> str | None:
+        """The scope for whose cursor a key has to wait."""
+        if not self.suspended:
+            return None
+        return next((s for s in (account_scope(key), biller_of(key)) if s in self.suspended), None)
+
+    def waiting_of(self, scope: str) -> list[Item]:
+        """The records of a scope in the order of the topic, without those behind a narrower cursor."""
+        narrow = "." in scope
+        found = [
+            item
+            for key, queue in self.queues.items()
+            if (account_scope(key) if narrow else biller_of(key)) == scope
+            for item in queue
+            if narrow or "." not in item.stretch.scope
+        ]
+        return sorted(found, key=lambda item: item.at)
+
+    def plan_cursor(self, scope: str) -> Progress:
+        """The progress that a scope's cursor has now, taken from those that have its records."""
+        parent, own = self.parent_of(scope), self.cursors.get(scope)
+        items = self.waiting_of(scope)
+        after = parent.progress.next
+        first = items[0].at if items else after
+        involved = [
+            stretch.progress for stretch in {parent, own, *(item.stretch for item in items)} if stretch
+        ]
+        return Progress(
+            next=after,
+            reserved=max(progress.reserved for progress in involved),
+            unfinished=dict.fromkeys(item.at for item in items),
+            finished={offset for progress in involved for offset in progress.finished if offset > first},
+            sent=max(progress.sent for progress in involved),
+            doubt_ends=max(progress.doubt_ends for progress in involved),
+            exact=parent.progress.exact,
+            named={item.at for item in items if item.at in item.stretch.progress.named},
+        )
+
+    def move_behind(self, cursor: Stretch) -> None:
+        """Makes the records of the cursor's scope its business; where they were is past them."""
+        for item in self.waiting_of(cursor.scope):
+            if item.stretch is not cursor:
+                item.stretch.progress.finish(item.at)
+                item.stretch = cursor
+        self.cursors[cursor.scope] = cursor

@@ -310,11 +310,6 @@ class Delivery(Generic[E]):
         if record.offset not in stretch.progress.unfinished:
             return  # done before we came
         origin = origin_of(record)
-        never_tried = (
-            not stretch.doubt.in_doubt(record.offset)
-            and (self._index is None or self._index.passed(owned.outcome_ends))
-            and (self._index is None or self._index.covers(origin.taken_at))
-        )
         key = record.key or b""
         item = Item(
             topic=origin.topic,
@@ -324,12 +319,13 @@ class Delivery(Generic[E]):
             value=record.value,
             taken_at=origin.taken_at,
             headers=tuple(record.headers),
-            in_doubt=not never_tried,
+            in_doubt=stretch.doubt.in_doubt(record.offset),
             believe_from=owned.assigned_at,
             at=record.offset,
             biller=biller_of(key),
             stretch=stretch,
             held_since=self._clock.monotonic(),
+            outcome_ends=owned.outcome_ends,
         )
         if owned.enqueue(item):
             self._shares.add(item.biller, (owned, key))
@@ -341,24 +337,25 @@ class Delivery(Generic[E]):
         if self._stopping:
             return
         for owned, key in self._shares.take():
-            biller = biller_of(key)
-            if not owned.live:
-                self._shares.free(biller)
-                continue
-            item = owned.queues[key][0]
-            number = owned.partition.partition
-            suspended = owned.suspended_scope(key)
-            if suspended is not None:
-                owned.suspended[suspended].append(key)
-                self._shares.free(biller)
-            elif (number, key) in self._busy:  # another topic's record of it, or an earlier assignment's
-                self._busy[number, key].append((owned, key))
-                self._shares.free(biller)
-            elif not item.stretch.progress.may_send(item.at):
-                self._await_commit(item.stretch, item)
-            else:
-                self._begin(owned, item)
+            self._try(owned, key)
         metrics.IN_FLIGHT.labels(self.lane.name).set(self._shares.in_flight)
+
+    def _try(self, owned: Owned, key: bytes) -> None:
+        """Begins with a key that has got a place, or gives the place back and says what the key waits for."""
+        suspended = owned.suspended_scope(key)
+        at_work = self._busy.get((owned.partition.partition, key))
+        if owned.live and suspended is None and at_work is None:
+            item = owned.queues[key][0]
+            if item.stretch.progress.may_send(item.at):
+                self._begin(owned, item)
+            else:
+                self._await_commit(item.stretch, item)
+            return
+        self._shares.free(biller_of(key))
+        if owned.live and suspended is not None:
+            owned.suspended[suspended].append(key)
+        elif owned.live and at_work is not None:  # another topic's record of it, or an earlier assignment's
+            at_work.append((owned, key))
 
     def _await_commit(self, stretch: Stretch, item: Item) -> None:
         """Until a commit covers it; one reserved by name keeps its place, so that no more are than fly."""
@@ -375,8 +372,9 @@ class Delivery(Generic[E]):
         while stretch.unreserved and progress.may_send(stretch.unreserved[0][0]):
             _, key = heappop(stretch.unreserved)
             if progress.exact:
-                self._shares.free(biller_of(key))
-            self._shares.add(biller_of(key), (owned, key))
+                self._try(owned, key)
+            else:
+                self._shares.add(biller_of(key), (owned, key))
 
     def _release(self, owned: Owned, keys: Collection[bytes]) -> None:
         for key in keys:
@@ -456,13 +454,16 @@ class Delivery(Generic[E]):
     async def _commit(self, partitions: list[Owned]) -> None:
         """One request at a time; what the broker does not take stays dirty and goes again."""
         async with self._committing:
-            ahead = max(2 * self._shares.most // max(len(self._owned), 1), LEAST_AHEAD)
+            stretches = [
+                (owned, stretch) for owned in partitions if not owned.halted for stretch in owned.stretches
+            ]
+            waiting = sum(stretch.held > 0 for _, stretch in stretches)
+            ahead = max(2 * self._shares.most // max(waiting, 1), LEAST_AHEAD)
             dirty: list[tuple[Owned, Stretch, Snapshot]] = []
-            for owned in partitions:
-                for stretch in owned.stretches if not owned.halted else ():
-                    snapshot = stretch.progress.snapshot(ahead, owned.ticket.generation)
-                    if stretch.saved != (snapshot.position, snapshot.metadata):
-                        dirty.append((owned, stretch, snapshot))
+            for owned, stretch in stretches:
+                snapshot = stretch.progress.snapshot(ahead, owned.ticket.generation)
+                if stretch.saved != (snapshot.position, snapshot.metadata):
+                    dirty.append((owned, stretch, snapshot))
             if not dirty:
                 return
             cursors = [one for one in dirty if one[1].scope]

@@ -5,8 +5,8 @@ partner cannot still be acting on an earlier request.
 """
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, cast
 
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.2, 30.0
+INDEX_WAIT_S = 0.5
+"""Where the partner cannot be asked, a record that is only unproven waits for the index, which catches up."""
 NOT_OURS_S = 0.25
 """Until a record is looked at again whose partition may have another owner: mostly it has by then."""
 HANDLER_FAULTS_UNTIL_PARKED = 3
@@ -59,6 +61,8 @@ class Item:
         stretch: whose commit it waits for.
         held_since: monotonic instant at which it came into this process.
         in_doubt: a request for it may have left, here or in an earlier process.
+        outcome_ends: what the index of outcomes must have read before its silence means 'never attempted'.
+        proven: the index has said so, or the partner has.
         believe_at: monotonic instant from which the partner's 'not found' is believed.
         waited_s: retry time spent so far; waiting for a breaker does not count.
     """
@@ -76,6 +80,8 @@ class Item:
     biller: str
     stretch: "Stretch"
     held_since: float
+    outcome_ends: Mapping[int, int] = field(default_factory=dict)
+    proven: bool = False
     believe_at: float = 0.0
     event: Any = None
     attempt: int = 0
@@ -160,10 +166,10 @@ class Attempts(Generic[E]):
         """Asks first where the record is in doubt, then delivers; sorts every failure."""
         lane, event = self._lane, item.event
         try:
-            if item.in_doubt and not lane.repeatable:
+            if not lane.repeatable and (item.in_doubt or not self._never_tried(item)):
                 if (settled := await self._ask(item)) is not None:
                     return settled
-                item.in_doubt = False
+                item.in_doubt, item.proven = False, True
             require_ours()
             item.attempt += 1
             item.sent = True
@@ -207,8 +213,10 @@ class Attempts(Generic[E]):
             found = Posted(answer.reference, fields=answer.fields)
             return await self._settle(item, found, looked_up=True)
         if wait > 0:
-            return Later(min(wait, 1.0) if isinstance(answer, CannotSay) and answer.ever else wait)
+            return Later(min(wait, 1.0) if isinstance(answer, CannotSay) else wait)
         if isinstance(answer, CannotSay):
+            if not item.in_doubt and self._index is not None and not self._index.passed(item.outcome_ends):
+                return Later(INDEX_WAIT_S)
             if answer.ever:
                 return await self._again(item, "cannot_say", answer.reason)
             return await self._settle(item, Parked("in_doubt", answer.reason))
@@ -247,6 +255,12 @@ class Attempts(Generic[E]):
 
     def _failed(self, biller: str, kind: str) -> None:
         metrics.FAILURES.labels(self._lane.name, biller, kind).inc()
+
+    def _never_tried(self, item: Item) -> bool:
+        """Whether the index's silence proves it: for a record that the commit does not put in doubt."""
+        if not item.proven and self._index is not None:
+            item.proven = self._index.passed(item.outcome_ends) and self._index.covers(item.taken_at)
+        return item.proven or self._index is None
 
     def _known(self, event: Any) -> Known | None:
         return self._index.get(delivery_id(event).bytes) if self._index is not None else None

@@ -41,6 +41,7 @@ def build(bus: Bus) -> Service:
                 deliver=partial(handlers.post_payment, imt=imt, billers=bus.billers, clock=bus.clock),
                 ask=partial(handlers.find_payment, imt=imt, billers=bus.billers),
                 patience=partial(handlers.patience_with_imt, imt=imt, billers=bus.billers),
+                exact=handlers.someone_cannot_be_asked(bus.billers),
                 writes=handlers.record_outcome,
             )
         ],

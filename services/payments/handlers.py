@@ -143,6 +143,11 @@ def patience_with_imt(payment: PaymentReceived, imt: Imt, billers: Billers) -> f
     return imt.patience_s(payment.biller) if nothing_to_post(payment, billers) is None else 0.0
 
 
+def someone_cannot_be_asked(billers: Billers) -> bool:
+    """Whether the IMT of some biller has no look-up of payments."""
+    return not all(biller.imt.looks_up_payments for biller in billers.values())
+
+
 def record_outcome(payment: PaymentReceived, settled: Settled) -> PaymentOutcome:
     return PaymentOutcome(
         **settled.core(payment),

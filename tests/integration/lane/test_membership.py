@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import cast
 
 import pytest
 from aiokafka import TopicPartition
@@ -118,4 +117,4 @@ async def test_reading_beside_the_group_gives_records_from_an_offset_or_says_tha
         assert [record.offset for record in found] == list(range(before[number] + 10, before[number] + 15))
         with pytest.raises(Gone):
             await one.read(partition, bench.ends()[number] + 1000, 5)
-        assert cast("int", (await one.edges([partition]))[partition][1]) == bench.ends()[number]
+        assert (await one.edges([partition]))[partition][1] == bench.ends()[number]

@@ -9,7 +9,7 @@ state: whoever takes the partition over reads it and goes on. Nothing is copied.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 
 import structlog
@@ -225,15 +225,17 @@ class Cursors:
 
     # -- taking over -----------------------------------------------------------------------------------
 
-    async def restore(
-        self, taken: Collection[Owned], main: dict[Owned, Restored], ends: dict[Owned, int]
-    ) -> None:
+    async def restore(self, main: Mapping[Owned, Restored], ends: Mapping[Owned, int]) -> None:
         """Reads the cursors of partitions that have just come to us, and makes them ours.
+
+        Args:
+            main: what the main commit of each partition says.
+            ends: the end of each one's log.
 
         A cursor written under an older generation than the main commit came from an owner that had lost
         the partition: then all from its offset on is in doubt. Raises KafkaError or TimeoutError.
         """
-        by_partition = {owned.partition: owned for owned in taken}
+        by_partition = {owned.partition: owned for owned in main}
         for scope in await self._broker.scopes():
             found = await self._broker.commits(by_partition.keys(), scope)
             for partition, (offset, metadata) in found.items():

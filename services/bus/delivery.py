@@ -1,15 +1,15 @@
 """The delivery lane: every event of a topic to its partner, in order within a key, many keys at a time.
 
 Read it as one loop: `_fetch` takes records of the partitions we own, `_dispatch` starts one attempt for
-each key that is free, `_work` ends or postpones it, `_commit` writes what is done and reserves what may be
-sent next. How one record is brought to its end is in `doubt`, what a commit says in `progress`, who has a
-partition's records in `partition`, who goes behind a cursor of its own in `cursors`, who is sent next in
-`shares`, and the place in the consumer group in `membership`.
+each key that is free, `_work` ends or postpones it. How one record is brought to its end is in `doubt`; what
+is done and what may be sent next is written in `commits` (what a commit says: `progress`) and read again in
+`takeover`; who has a partition's records is in `partition`, who goes behind a cursor of its own in
+`cursors`, who is sent next in `shares`, and the place in the consumer group in `membership`.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from heapq import heappop, heappush
@@ -22,24 +22,24 @@ from aiokafka.errors import KafkaError
 from services.bus import metrics
 from services.bus.clock import Clock
 from services.bus.codec import Codec, Undecodable
+from services.bus.commits import Commits
 from services.bus.cursors import WINDOW, Cursors
 from services.bus.doubt import Attempts, Done, Item, Later
 from services.bus.lane import E, Lane
-from services.bus.membership import NO_OFFSET, Broker, Gone, Record
+from services.bus.membership import Broker, Gone, Record
 from services.bus.outcomes import OutcomeIndex
-from services.bus.partition import Commit, Owned, Stretch, Ticket, biller_of
-from services.bus.progress import SPAN, Progress, Restored, Snapshot, decode_metadata
+from services.bus.partition import Owned, Stretch, Ticket, biller_of
+from services.bus.progress import SPAN, Progress, Restored
 from services.bus.publisher import NotAcknowledged, Publisher
 from services.bus.replayed import origin_of
 from services.bus.shares import Shares
+from services.bus.takeover import Takeover
 
 log = structlog.get_logger()
 
 FETCH_MOST = 2000
-COMMIT_EVERY_S, COMMIT_PAUSE_S, COMMIT_LIMIT_S = 0.25, 0.005, 5.0
-LEAST_AHEAD = 4
+COMMIT_LIMIT_S = 5.0
 REVOKED_DRAIN_S, REVOKED_COMMIT_S = 1.0, 1.0
-INDEX_GRACE_S = 1.0
 STALLED_AFTER_S = 180.0
 DEAD_LETTERS_IN_A_ROW = 100
 """So many undecodable records one after another mean that the fault is ours."""
@@ -93,12 +93,14 @@ class Delivery(Generic[E]):
             enqueue=self._enqueue,
             release=self._release,
         )
-        self._owned: dict[TopicPartition, Owned] = {}
         self._shares = Shares(min(limits.in_flight, lane.in_flight or limits.in_flight))
+        self._commits = Commits(lane.name, broker, self._cursors, self._shares.most, self._covered)
+        self._takeover = Takeover(
+            lane.name, broker, self._cursors, self._commits, index, exact=lane.exact, halt=self._halt
+        )
+        self._owned: dict[TopicPartition, Owned] = {}
         self._busy: dict[tuple[int, bytes], list[tuple[Owned, bytes]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._commit_wanted = asyncio.Event()
-        self._committing = asyncio.Lock()
         self._stopping = False
         self._dead_in_a_row = 0
         self._failure: Exception | None = None
@@ -114,7 +116,10 @@ class Delivery(Generic[E]):
         try:
             async with asyncio.TaskGroup() as group:
                 fetching = group.create_task(self._fetch())
-                others = [group.create_task(self._commit_regularly()), group.create_task(self._watch())]
+                others = [
+                    group.create_task(self._commits.regularly(self._owned)),
+                    group.create_task(self._watch()),
+                ]
                 if self._index is not None:
                     others.append(group.create_task(self._index.follow()))
                 await fetching
@@ -123,7 +128,7 @@ class Delivery(Generic[E]):
                     other.cancel()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(COMMIT_LIMIT_S):
-                    await self._commit(list(self._owned.values()))
+                    await self._commits.write(list(self._owned.values()))
         finally:
             for owned in self._owned.values():
                 owned.live = False
@@ -160,7 +165,7 @@ class Delivery(Generic[E]):
             nothing = Stretch("", Progress(0, 0), Restored(0))
             self._owned[partition] = Owned(partition, ticket, now, nothing)
             taken.append(self._owned[partition])
-        self._start(self._restore(taken))
+        self._start(self._takeover.open(taken))
 
     async def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Bounded, well within the time in which the group waits for us."""
@@ -170,7 +175,7 @@ class Delivery(Generic[E]):
         await self._drain(given_up, REVOKED_DRAIN_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REVOKED_COMMIT_S):
-                await self._commit(given_up)
+                await self._commits.write(given_up)
         for owned in given_up:
             if self._owned.get(owned.partition) is owned:
                 del self._owned[owned.partition]
@@ -178,64 +183,6 @@ class Delivery(Generic[E]):
     def _ours(self, owned: Owned) -> bool:
         """Whether it is certain, now, that nobody else has the partition."""
         return owned.live and self._clock.monotonic() < self._broker.certain_until
-
-    async def _restore(self, taken: list[Owned]) -> None:
-        """Reads what the last commits say; nothing of the partitions is dispatched before."""
-        while any(owned.live for owned in taken) and not self._stopping:
-            try:
-                await self._read_commits([owned for owned in taken if owned.live])
-                return
-            except (KafkaError, TimeoutError) as error:
-                log.warning("commits_not_read", lane=self.lane.name, error=type(error).__name__)
-                await asyncio.sleep(0.5)
-
-    async def _read_commits(self, taken: list[Owned]) -> None:
-        partitions = [owned.partition for owned in taken]
-        stored = await self._broker.commits(partitions)
-        edges = await self._broker.edges(partitions)
-        outcome_ends = await self._index.ends() if self._index is not None else {}
-        restored: dict[Owned, Restored] = {}
-        for owned in taken:
-            offset, metadata = stored.get(owned.partition, (NO_OFFSET, ""))
-            begin, end = edges[owned.partition]
-            if offset == NO_OFFSET:
-                self._halt(owned, "the group's offset is lost; see the runbook on lost offsets")
-            elif not begin <= offset <= end:
-                self._halt(owned, f"offset {offset} is outside the log ({begin} to {end})")
-            else:
-                found = restored[owned] = decode_metadata(metadata, offset, end)
-                progress = Progress.resume(offset, found, exact=self.lane.exact)
-                owned.main = Stretch("", progress, found)
-                owned.cursors.clear()
-                owned.floors.clear()
-                owned.outcome_ends = outcome_ends
-        ends = {owned: edges[owned.partition][1] for owned in restored}
-        await self._cursors.restore(list(restored), restored, ends)
-        await self._committed_anew(list(restored))
-        await self._index_caught_up(outcome_ends)
-        for owned in restored:
-            owned.open = owned.live
-            log.info(
-                "partition_opened",
-                lane=self.lane.name,
-                topic=owned.partition.topic,
-                partition=owned.partition.partition,
-                committed=owned.main.progress.position,
-                in_doubt=max(owned.main.progress.reserved - owned.main.progress.position, 0),
-                behind_cursors=len(owned.cursors),
-            )
-
-    async def _committed_anew(self, taken: list[Owned]) -> None:
-        """Nothing is sent before the commit names our generation: it tells a stale cursor from a true one."""
-        await self._commit(taken)
-        if any(owned.main.saved is None and owned.live for owned in taken):
-            raise KafkaError("the broker did not take the first commit")
-
-    async def _index_caught_up(self, ends: Mapping[int, int]) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(INDEX_GRACE_S):
-                while self._index is not None and not self._index.passed(ends):  # noqa: ASYNC110 - no event
-                    await asyncio.sleep(0.02)
 
     def _halt(self, owned: Owned, reason: str) -> None:
         owned.halted = reason
@@ -364,7 +311,7 @@ class Delivery(Generic[E]):
             stretch.progress.wanted.add(item.at)
         else:
             self._shares.free(item.biller)
-        self._commit_wanted.set()
+        self._commits.want()
 
     def _covered(self, owned: Owned, stretch: Stretch) -> None:
         """Goes on with what the newest commit covers."""
@@ -375,6 +322,7 @@ class Delivery(Generic[E]):
                 self._try(owned, key)
             else:
                 self._shares.add(biller_of(key), (owned, key))
+        self._dispatch()
 
     def _release(self, owned: Owned, keys: Collection[bytes]) -> None:
         for key in keys:
@@ -438,64 +386,6 @@ class Delivery(Generic[E]):
                 f"{self.lane.name}: {self._dead_in_a_row} records in a row are undecodable; check the schema"
             )
         return Done("dead_letter")
-
-    # -- commits ---------------------------------------------------------------------------------------
-
-    async def _commit_regularly(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(COMMIT_EVERY_S):
-                    await self._commit_wanted.wait()
-            await asyncio.sleep(COMMIT_PAUSE_S)  # lets one request carry what many keys want
-            self._commit_wanted.clear()
-            await self._commit([owned for owned in self._owned.values() if owned.live and owned.open])
-            self._dispatch()
-
-    async def _commit(self, partitions: list[Owned]) -> None:
-        """One request at a time; what the broker does not take stays dirty and goes again."""
-        async with self._committing:
-            stretches = [
-                (owned, stretch) for owned in partitions if not owned.halted for stretch in owned.stretches
-            ]
-            waiting = sum(stretch.held > 0 for _, stretch in stretches)
-            ahead = max(2 * self._shares.most // max(waiting, 1), LEAST_AHEAD)
-            dirty: list[tuple[Owned, Stretch, Snapshot]] = []
-            for owned, stretch in stretches:
-                snapshot = stretch.progress.snapshot(ahead, owned.ticket.generation)
-                if stretch.saved != (snapshot.position, snapshot.metadata):
-                    dirty.append((owned, stretch, snapshot))
-            if not dirty:
-                return
-            cursors = [one for one in dirty if one[1].scope]
-            main = [one for one in dirty if not one[1].scope]
-            await asyncio.gather(self._commit_main(main), *(self._commit_cursor(*one) for one in cursors))
-
-    async def _commit_main(self, dirty: list[tuple[Owned, Stretch, Snapshot]]) -> None:
-        if not dirty:
-            return
-        commits: dict[TopicPartition, Commit] = {
-            owned.partition: (snapshot.position, snapshot.metadata) for owned, _, snapshot in dirty
-        }
-        try:
-            taken = await self._broker.commit(dirty[0][0].ticket, commits)
-        except (KafkaError, TimeoutError) as error:
-            taken = ()
-            log.warning("commit_failed", lane=self.lane.name, error=type(error).__name__)
-        if len(taken) < len(commits):
-            metrics.COMMIT_FAILURES.labels(self.lane.name).inc()
-        for owned, stretch, snapshot in dirty:
-            if owned.partition in taken:
-                self._saved(owned, stretch, snapshot)
-
-    async def _commit_cursor(self, owned: Owned, cursor: Stretch, snapshot: Snapshot) -> None:
-        if await self._cursors.committed(owned, cursor.scope, (snapshot.position, snapshot.metadata)):
-            self._saved(owned, cursor, snapshot)
-            self._cursors.acknowledged(owned, cursor)
-
-    def _saved(self, owned: Owned, stretch: Stretch, snapshot: Snapshot) -> None:
-        stretch.saved = (snapshot.position, snapshot.metadata)
-        stretch.progress.acknowledge(snapshot)
-        self._covered(owned, stretch)
 
     # -- endings ---------------------------------------------------------------------------------------
 

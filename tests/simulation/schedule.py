@@ -1,0 +1,242 @@
+"""One schedule from one seed: payments come in, faults strike, then all is calm and has to drain."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from decimal import Decimal
+from random import Random
+from typing import Any
+from unittest.mock import patch
+
+import structlog
+
+from services.bus import breaker, cursors, delivery, doubt, progress
+from services.bus.progress import fresh_metadata
+from services.events import PaymentReceived
+from tests.simulation.broker import LIVE, REPLAY, Brokers
+from tests.simulation.bus import Outcomes, Values
+from tests.simulation.judge import Accepted, Judge
+from tests.simulation.loop import PROCESS, Stuck
+from tests.simulation.node import Make, Node, Site
+from tests.simulation.partner import Partner
+from tests.simulation.world import BEGINNING, World
+
+BILLERS = ("acme", "birch", "cedar")
+DRAINED_WITHIN_S = 240.0
+SMALL = {
+    (delivery, "FETCH_MOST"): 8,
+    (delivery, "WINDOW"): 12,
+    (cursors, "WINDOW"): 12,
+    (cursors, "BILLERS_PART"): 4,
+    (cursors, "OTHERS_PART"): 2,
+    (cursors, "ACCOUNTS_PART"): 4,
+    (cursors, "READ_AT_ONCE"): 5,
+    (cursors, "HELD_LONG_S"): 0.5,
+    (cursors, "MOST_CURSORS"): 4,
+    (delivery, "SPAN"): 48,
+    (cursors, "SPAN"): 48,
+    (progress, "SPAN"): 48,
+}
+"""The lane's own bounds, so small that a few dozen records reach every one."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How one schedule went."""
+
+    seed: int
+    faults: tuple[str, ...]
+    diary: tuple[str, ...]
+    seconds: float
+
+
+class Schedule:
+    """Draws everything from the seed."""
+
+    def __init__(self, seed: int, make: Make) -> None:
+        self.seed = seed
+        dice = Random(seed)
+        self.world = world = World(seed, rate=dice.choice((0.0, 0.02, 0.05, 0.12)))
+        world.random = dice
+        self.brokers = Brokers(world, partitions=dice.choice((1, 1, 2, 3)))
+        self.partner = Partner(world)
+        self.site = Site(
+            world, self.brokers, self.partner, Outcomes(), Values(), BILLERS[: dice.randint(1, 3)],
+            asks=dice.random() < 0.85, in_flight=dice.choice((2, 4, 8)), make=make,
+        )  # fmt: skip
+        self.nodes = [Node(self.site, name) for name in "ABC"[: dice.choice((1, 2, 2, 3))]]
+        self.judge = Judge(self.site)
+        self.brokers.committed.append(self.judge.committed)
+        self.lasts_s = dice.uniform(4.0, 16.0)
+        self.payments = dice.randint(5, 70)
+        self.accounts = dice.randint(1, 6)
+        self.crowded = dice.random() < 0.4
+        for partition in self.brokers.logs:
+            self.brokers.offsets["", partition] = (0, fresh_metadata())
+
+    # -- what comes in ---------------------------------------------------------------------------------
+
+    def plan(self) -> None:
+        dice, loop = self.world.random, self.world.loop
+        for node in self.nodes:
+            loop.later(dice.choice((0.0, 0.0, dice.uniform(0, self.lasts_s / 2))), node.start)
+        for number in range(self.payments):
+            loop.later(dice.uniform(0, self.lasts_s * dice.random()), self._pay, number)
+        temper = self.partner.temper
+        accounts = [f"{biller}/{account}" for biller in self.site.billers for account in range(self.accounts)]
+        if dice.random() < 0.3:
+            temper.fails_for_ever.update(dice.sample(accounts, 1))
+        if dice.random() < 0.2:
+            temper.slow.add(dice.choice(self.site.billers))
+        if dice.random() < 0.35:
+            self._away(dice.choice(self.site.billers), dice.uniform(0, self.lasts_s / 2), dice.uniform(1, 25))
+        for _ in range(dice.choice((0, 1, 1, 2, 3, 5))):
+            loop.later(dice.uniform(0.2, self.lasts_s), self._strike)
+
+    def _pay(self, number: int) -> None:
+        dice = self.world.random
+        biller = self.site.billers[0] if self.crowded and dice.random() < 0.6 else dice.choice(self.site.billers)
+        account = str(dice.randrange(self.accounts))
+        guid = f"p{number:03}"
+        payment = a_payment(biller, account, guid, "c1")
+        if dice.random() < 0.04:
+            self.partner.temper.refuses.add(guid)
+        if dice.random() < 0.03:
+            record = self.brokers.append(LIVE, f"{biller}/{account}".encode(), b"poison")
+            self.judge.accept(Accepted(record, None))
+        first = self._put(LIVE, payment)
+        self.judge.accept(first)
+        for _ in range(dice.choice((0,) * 9 + (1, 2))):
+            self.world.loop.later(dice.choice((0.0, 0.0, dice.uniform(0, 8))), self._repeat, first)
+        if dice.random() < 0.05:
+            self.world.loop.later(dice.uniform(0, 8), self._contradict, payment)
+
+    def _put(self, topic: str, payment: PaymentReceived, **how: Any) -> Accepted:
+        key = f"{payment.biller}/{payment.account}".encode()
+        record = self.brokers.append(topic, key, self.site.values.encode(payment), **how)
+        return Accepted(record, payment)
+
+    def _repeat(self, first: Accepted) -> None:
+        """IC sends it again, or an operator replays it."""
+        assert first.payment is not None
+        if self.world.random.random() < 0.5 or not self.judge.finished(first):
+            again = self._put(LIVE, first.payment)
+        else:
+            headers = {
+                "billbus_origin_partition": first.record.partition,
+                "billbus_origin_offset": first.record.offset,
+                "billbus_origin_timestamp": first.record.timestamp,
+            }
+            again = self._put(
+                REPLAY,
+                first.payment,
+                headers=tuple((name, str(value).encode()) for name, value in headers.items()),
+                number=first.record.partition,
+            )
+        again.repeats = True
+        self.judge.accept(again)
+
+    def _contradict(self, payment: PaymentReceived) -> None:
+        other = self._put(LIVE, replace(payment, amount=Decimal(99), content="c2"))
+        other.conflicts = True
+        self.judge.accept(other)
+
+    # -- faults ----------------------------------------------------------------------------------------
+
+    def _strike(self) -> None:
+        dice, node = self.world.random, self.world.random.choice(self.nodes)
+        kind = dice.choice(("kill", "kill", "kill", "stop", "freeze", "freeze", "cut", "rebalance", "brokers"))
+        if kind == "kill":
+            node.kill(dice.choice((0, dice.randint(0, 60))))
+            if dice.random() < 0.25:
+                node.lose_disk()
+            self.world.loop.later(dice.uniform(0.05, 5.0), node.start)
+        elif kind == "stop":
+            node.stop()
+            self.world.loop.later(dice.uniform(0.5, 6.0), node.start)
+        elif kind == "freeze":
+            node.freeze(dice.choice((dice.uniform(0.2, 2.5), dice.uniform(2.5, 8.0))))
+        elif kind == "cut":
+            node.cut(dice.uniform(0.5, 7.0))
+        elif kind == "rebalance":
+            self.brokers.rebalance()
+        else:
+            self.world.note("the brokers are away")
+            self.brokers.away = True
+            self.world.loop.later(dice.uniform(0.3, 6.0), self.brokers.come_back)
+
+    def _away(self, biller: str, begin: float, seconds: float) -> None:
+        away = self.partner.temper.away
+        self.world.loop.later(begin, away.add, biller)
+        self.world.loop.later(begin + seconds, away.discard, biller)
+
+    # -- the run ---------------------------------------------------------------------------------------
+
+    async def live(self) -> None:
+        world = self.world
+        self.plan()
+        await asyncio.sleep(self.lasts_s + 8.0)
+        world.calm = True
+        world.note("calm")
+        deadline = world.loop.time() + DRAINED_WITHIN_S
+        while world.loop.time() < deadline:
+            for node in self.nodes:
+                node.start()
+            if self.judge.nothing_left():
+                break
+            await asyncio.sleep(1.0)
+        else:
+            world.broken(f"not drained: {'; '.join(self.judge.left())}")
+        self.judge.end()
+
+    def run(self) -> Run:
+        world = self.world
+        try:
+            world.loop.run_until_complete(self.live())
+        except Stuck:
+            world.broken("nothing is due any more")
+        seconds = world.loop.time()
+        for complaint in world.loop.complaints:
+            world.broken(complaint)
+        world.over = True
+        world.loop.end(self.site.processes)
+        return Run(self.seed, tuple(world.faults), tuple(world.diary), seconds)
+
+
+def a_payment(biller: str, account: str, guid: str, content: str) -> PaymentReceived:
+    return PaymentReceived(
+        biller=biller, account=account, payment_guid=guid, resolution="matched", amount=Decimal(10),
+        convenience_fee=Decimal(0), approved=True, tender="card", product="portal",
+        paid_at=BEGINNING - timedelta(minutes=1), via="form", content=content, received_at=BEGINNING,
+    )  # fmt: skip
+
+
+@contextmanager
+def small(dice: Random) -> Iterator[None]:
+    """The lane's bounds made small, its own dice ours, its log silent."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    patches = [patch.object(module, name, value) for (module, name), value in SMALL.items()]
+    patches += [patch.object(module, "random", dice) for module in (breaker, doubt)]
+    for each in patches:
+        each.start()
+    try:
+        yield
+    finally:
+        for each in patches:
+            each.stop()
+        structlog.configure(**before)
+
+
+def simulate(seed: int, make: Make | None = None) -> Run:
+    """One whole run; `faults` is empty where every promise was kept."""
+    schedule = Schedule(seed, make or Make())
+    token = PROCESS.set(None)
+    try:
+        with small(schedule.world.random):
+            return schedule.run()
+    finally:
+        PROCESS.reset(token)

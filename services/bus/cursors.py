@@ -79,12 +79,16 @@ class Cursors:
                 self._open_each(owned, self._failing_account(owned, cursor))
             if cursor.refilling or cursor.progress.until is not None or cursor.held > room // 2:
                 continue
-            ahead = owned.parent_of(cursor.scope).progress.next
-            if cursor.progress.next < ahead:
+            parent = owned.parent_of(cursor.scope).progress
+            if cursor.progress.next < parent.next:
                 cursor.refilling = True
                 self._start(self._refill(owned, cursor, room))
-            elif cursor.held <= room // 8 and cursor.scope not in owned.suspended:
-                cursor.progress.until = cursor.progress.next = ahead
+            elif (
+                cursor.held <= room // 8
+                and cursor.scope not in owned.suspended
+                and parent.next >= max(cursor.progress.known_to, parent.known_to)
+            ):
+                cursor.progress.until = cursor.progress.next = parent.next
                 owned.suspended[cursor.scope] = []  # until the commit that says so is acknowledged
 
     # -- who is in the way -----------------------------------------------------------------------------

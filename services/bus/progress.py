@@ -189,6 +189,11 @@ class Progress:
         return next(iter(self.unfinished), self.next)
 
     @property
+    def known_to(self) -> int:
+        """One past the last offset of which this stretch, or an earlier owner of it, knows anything."""
+        return max(self.next, self.doubt_ends, max(self.finished | self.named, default=-1) + 1)
+
+    @property
     def room(self) -> int:
         """How many offsets beyond the last one seen fit before the metadata would overflow."""
         return self.position + SPAN - self.next

@@ -9,13 +9,12 @@ What was certainly never sent (no connection, no free place in our own pool) car
 request that only reads cannot have an effect, so its time-outs and broken answers are Retryable.
 """
 
+import socket
 import ssl
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
-
-import aiohttp
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -118,16 +117,18 @@ class Call:
 
     def broken(self, fault: Exception) -> PartnerError:
         """The fault of a transport that broke, by whether the request had left."""
-        if isinstance(fault, aiohttp.ClientConnectorCertificateError | ssl.SSLError):
+        if self.sent:
+            return self.doubt("the connection broke after the request was sent")
+        if isinstance(fault, ssl.SSLCertVerificationError):
             return self.outage("its TLS certificate is not accepted")
-        if not self.sent:
-            return self.outage("no connection: " + _transport(fault))
-        return self.doubt("the connection broke after the request was sent")
+        return self.outage("no connection: " + _transport(fault))
 
 
 def _transport(fault: Exception) -> str:
-    if isinstance(fault, aiohttp.ClientConnectorDNSError):
+    if isinstance(fault, socket.gaierror):
         return "its name is not known"
-    if isinstance(fault, aiohttp.ClientConnectorError):
+    if isinstance(fault, ssl.SSLError):
+        return "TLS could not be agreed on"
+    if isinstance(fault, ConnectionRefusedError):
         return "refused"
     return "it broke off before the request was sent"

@@ -1,0 +1,217 @@
+"""One connection to a partner: one request at a time, its answer woken for piece by piece."""
+
+import asyncio
+import select
+
+from services.bus.http1.message import Answer, BrokenAnswer
+
+_MOST_HELD = 256 * 1024
+"""Bytes of a body held before the peer is made to wait for its reader."""
+_TRUSTED_IDLE_S = 0.5
+"""After this long unused, the kernel is asked whether the peer has closed, before a request is risked."""
+
+
+class TooLate(Exception):
+    """The deadline came first; the message says in which phase."""
+
+
+class Connection(asyncio.Protocol):
+    """`ask` once; then `answer` grows until `answer.complete`; `fault` says why it never will.
+
+    A fault is TooLate, BrokenAnswer, or the OSError with which the transport broke.
+    """
+
+    __slots__ = (
+        "_heard",
+        "_held",
+        "_loop",
+        "_lost",
+        "_paused",
+        "_timer",
+        "_transport",
+        "_waiter",
+        "answer",
+        "closed",
+        "expires",
+        "fault",
+        "origin",
+        "reused",
+        "unused_since",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, origin: object) -> None:
+        self._loop = loop
+        self._transport: asyncio.Transport
+        self._lost: asyncio.Future[None] = loop.create_future()
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._held = 0
+        self._heard = False
+        self._paused = False
+        self.origin = origin
+        self.answer: Answer | None = None
+        self.fault: Exception | None = None
+        self.closed = False
+        self.reused = False
+        self.expires = 0.0
+        self.unused_since = loop.time()
+
+    # -- the request -----------------------------------------------------------------------------------
+
+    def usable(self) -> bool:
+        """Whether a request may be risked on it."""
+        if self.closed or self._transport.is_closing():
+            return False
+        if self._loop.time() - self.unused_since < _TRUSTED_IDLE_S:
+            return True
+        return not _readable(self._transport.get_extra_info("socket").fileno())
+
+    def ask(self, request: bytes, answer: Answer) -> None:
+        """Writes the whole request; from here on bytes of it may have left."""
+        self.answer = answer
+        self._heard = False
+        self._transport.write(request)
+
+    @property
+    def died_unheard(self) -> bool:
+        """Whether the peer was gone without a byte of an answer."""
+        return self.fault is not None and not self._heard and not isinstance(self.fault, TooLate)
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether some of the request still waits for the peer to take it."""
+        return self._transport.get_write_buffer_size() > 0
+
+    def done(self, now: float) -> bool:
+        """Ends the exchange. Whether the connection can take another request; else it is closed."""
+        answer, self.answer = self.answer, None
+        self.stop_clock()
+        assert answer is not None
+        whole = answer.complete
+        if not whole or not answer.reusable or self.closed or self.unwritten:
+            self.close(politely=whole)
+            return False
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        self._held = 0
+        self.reused = True
+        self.unused_since = now
+        return True
+
+    # -- waiting ---------------------------------------------------------------------------------------
+
+    def start_clock(self, deadline: float) -> None:
+        """From the loop's instant `deadline` on, every wait ends in TooLate."""
+        self._timer = self._loop.call_at(deadline, self._expire)
+
+    def stop_clock(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self) -> None:
+        if self.unwritten:
+            late = "the request could not be written within the deadline"
+        elif self.answer is None or self.answer.status == 0:
+            late = "no answer within the deadline"
+        else:
+            late = "no whole answer within the deadline"
+        self._fail(TooLate(late))
+
+    def progress(self) -> asyncio.Future[None]:
+        """Done when the answer has grown, or there is a fault; one wait at a time."""
+        self._waiter = self._loop.create_future()
+        if self.fault is not None:
+            self._wake()
+        return self._waiter
+
+    def take(self) -> list[bytes]:
+        """What has come of the body since the last time."""
+        assert self.answer is not None
+        pieces, self.answer.pieces = self.answer.pieces, []
+        self._held = 0
+        if self._paused:
+            self._paused = False
+            if not self.closed:
+                self._transport.resume_reading()
+        return pieces
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _fail(self, fault: Exception) -> None:
+        """Gives up, for the first reason; what has come of the answer can still be taken."""
+        if self.fault is None:
+            self.fault = fault
+        self._wake()
+        self.close(politely=False)
+
+    def close(self, *, politely: bool = True) -> None:
+        """Politely: says goodbye in TLS first. Else at once, with whatever was not yet written."""
+        self.closed = True
+        if politely:
+            self._transport.close()
+        else:
+            self._transport.abort()
+
+    def abandon(self) -> None:
+        """Ends it under whoever waits."""
+        self._fail(ConnectionAbortedError("closed by us"))
+
+    async def wait_closed(self) -> None:
+        await self._lost
+
+    # -- called by the loop ----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # of a stream, as create_connection makes it
+
+    def data_received(self, data: bytes) -> None:
+        answer = self.answer
+        if answer is None:
+            self.close(politely=False)  # bytes that nobody asked for
+            return
+        self._heard = True
+        try:
+            answer.feed(data)
+        except BrokenAnswer as fault:
+            self._fail(fault)
+            return
+        if answer.status:
+            self._wake()
+        self._held += len(data)
+        if self._held > _MOST_HELD and not answer.complete and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> None:
+        self._ended(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._ended(error)
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+    def _ended(self, error: Exception | None) -> None:
+        """A peer that stops sending is one that has gone: what it was asked after that it never answers."""
+        already, self.closed = self.closed, True
+        if already or self.answer is None:
+            return
+        try:
+            if error is not None and not self.answer.complete:
+                raise error
+            self.answer.end()
+        except Exception as fault:  # whatever the transport broke with
+            self._fail(fault)
+            return
+        self._wake()
+
+
+def _readable(descriptor: int) -> bool:
+    """Whether the peer has closed, or said something unasked, that the loop has not come to yet."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN | select.POLLHUP | select.POLLERR)
+    return bool(poll.poll(0))

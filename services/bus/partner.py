@@ -74,7 +74,8 @@ class PartnerHttp:
         pool = self._pool(call)
         address = self._address(call, url)
         message = _message(call, address, _headers(headers, traceparent, json is not None), body)
-        await _enter(pool, call, deadline_s)
+        if not pool.try_enter():
+            await _enter(pool, call, deadline_s)
         try:
             stream = await _ask(pool, call, address, message, deadline_s, max_bytes)
             try:
@@ -108,7 +109,8 @@ class PartnerHttp:
         pool = self._pool(call)
         address = self._address(call, url)
         message = _message(call, address, _headers(headers, traceparent, False), None)
-        await _enter(pool, call, deadline_s)
+        if not pool.try_enter():
+            await _enter(pool, call, deadline_s)
         try:
             stream = await _ask(pool, call, address, message, deadline_s, max_bytes)
             try:
@@ -141,8 +143,6 @@ class PartnerHttp:
 
 async def _enter(pool: Pool, call: Call, wait_s: float) -> None:
     """A place in the pool of this biller's service; none in time is our fault, not the partner's."""
-    if pool.try_enter():
-        return
     try:
         await pool.enter(wait_s)
     except TimeoutError:
@@ -157,8 +157,9 @@ async def _ask(
     A read that met a connection which the partner had just closed is asked again, once, on a new one.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + deadline_s
-    connection = pool.take(address.origin) or await _dial(pool, call, address, deadline)
+    now = loop.time()
+    deadline = now + deadline_s
+    connection = pool.take(address.origin, now) or await _dial(pool, call, address, deadline)
     while True:
         answer = connection.answer = Answer(call.method)
         connection.start_clock(deadline)

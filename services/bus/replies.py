@@ -15,6 +15,7 @@ from services.bus.http1.pool import Pool
 
 SAYS_NO = ("application/json", "application/problem+json")
 """Content types in which a partner says no."""
+_MONEY = jsonlib.JSONDecoder(parse_float=Decimal)
 _FAULTS = frozenset({"text/xml", "application/soap+xml"})
 _CLOSED_DOOR = frozenset({401, 403, 407, 503})
 _LATER = frozenset({408, 425, 429})
@@ -39,7 +40,7 @@ class Reply:
         Raises Retryable after a read and Unknown after a write when the body is not JSON.
         """
         try:
-            return jsonlib.loads(self.body, parse_float=Decimal)
+            return _MONEY.decode(self.body.decode(jsonlib.detect_encoding(self.body)))
         except ValueError:
             raise self._call.doubt("the answer is not JSON") from None
 
@@ -52,7 +53,22 @@ class Stream:
     """An answer whose body is read in pieces; `aclose` it whatever happens.
 
     The deadline counts the time spent waiting for the partner, not what the reader does between pieces.
+    `kind` is the content type without its parameters; `length` what the head says of the body, in bytes.
     """
+
+    __slots__ = (
+        "_answer",
+        "_call",
+        "_closed",
+        "_connection",
+        "_left_s",
+        "_max_bytes",
+        "_pool",
+        "headers",
+        "kind",
+        "length",
+        "status",
+    )
 
     def __init__(
         self, connection: Connection, answer: Answer, call: Call, pool: Pool, left_s: float, max_bytes: int
@@ -66,12 +82,8 @@ class Stream:
         self._closed = False
         self.status = answer.status
         self.length = answer.length
+        self.kind = answer.content_type.partition(b";")[0].strip().lower().decode("latin-1")
         self.headers: Mapping[str, str] = Headers(answer.fields)
-
-    @property
-    def kind(self) -> str:
-        """The content type without its parameters, in lower case."""
-        return self._answer.content_type.partition(b";")[0].strip().lower().decode("latin-1")
 
     def refuse_unusable(self) -> None:
         """Raises before anything is read when the head says that the body is too large, or encoded."""

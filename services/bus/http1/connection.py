@@ -7,8 +7,6 @@ from services.bus.http1.message import Answer, BrokenAnswer
 
 _MOST_HELD = 256 * 1024
 """Bytes of a body held before the peer is made to wait for its reader."""
-_TRUSTED_IDLE_S = 0.5
-"""After this long unused, the kernel is asked whether the peer has closed, before a request is risked."""
 
 
 class TooLate(Exception):
@@ -22,6 +20,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_arrived",
         "_heard",
         "_held",
         "_loop",
@@ -36,12 +35,12 @@ class Connection(asyncio.Protocol):
         "fault",
         "origin",
         "reused",
-        "unused_since",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, origin: object) -> None:
         self._loop = loop
         self._transport: asyncio.Transport
+        self._arrived = select.poll()
         self._lost: asyncio.Future[None] = loop.create_future()
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -54,17 +53,12 @@ class Connection(asyncio.Protocol):
         self.closed = False
         self.reused = False
         self.expires = 0.0
-        self.unused_since = loop.time()
 
     # -- the request -----------------------------------------------------------------------------------
 
     def usable(self) -> bool:
-        """Whether a request may be risked on it."""
-        if self.closed or self._transport.is_closing():
-            return False
-        if self._loop.time() - self.unused_since < _TRUSTED_IDLE_S:
-            return True
-        return not _readable(self._transport.get_extra_info("socket").fileno())
+        """Whether a request may be risked: no goodbye lies in the kernel that the loop has yet to come to."""
+        return not (self.closed or self._transport.is_closing() or self._arrived.poll(0))
 
     def ask(self, request: bytes, answer: Answer) -> None:
         """Writes the whole request; from here on bytes of it may have left."""
@@ -82,7 +76,7 @@ class Connection(asyncio.Protocol):
         """Whether some of the request still waits for the peer to take it."""
         return self._transport.get_write_buffer_size() > 0
 
-    def done(self, now: float) -> bool:
+    def done(self) -> bool:
         """Ends the exchange. Whether the connection can take another request; else it is closed."""
         answer, self.answer = self.answer, None
         self.stop_clock()
@@ -96,7 +90,6 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         self._held = 0
         self.reused = True
-        self.unused_since = now
         return True
 
     # -- waiting ---------------------------------------------------------------------------------------
@@ -168,6 +161,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # of a stream, as create_connection makes it
+        self._arrived.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         answer = self.answer
@@ -208,10 +202,3 @@ class Connection(asyncio.Protocol):
             self._fail(fault)
             return
         self._wake()
-
-
-def _readable(descriptor: int) -> bool:
-    """Whether the peer has closed, or said something unasked, that the loop has not come to yet."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN | select.POLLHUP | select.POLLERR)
-    return bool(poll.poll(0))

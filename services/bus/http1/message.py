@@ -193,7 +193,7 @@ class Answer:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by httptools for each field of a head."""
-        self.fields.append((name.lower(), value))
+        self.fields.append((name.lower(), value.strip()))
 
     def _frame(self, version: str) -> None:
         """Where the body ends, and whether the connection goes on after it."""

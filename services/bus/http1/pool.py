@@ -59,9 +59,8 @@ class Pool:
 
     # -- connections -----------------------------------------------------------------------------------
 
-    def take(self, origin: Origin) -> Connection | None:
-        """The connection used last that still seems to be there."""
-        now = asyncio.get_running_loop().time()
+    def take(self, origin: Origin, now: float) -> Connection | None:
+        """The connection used last that still seems to be there at the loop's instant `now`."""
         unused = self._unused
         for at in range(len(unused) - 1, -1, -1):
             connection = unused[at]
@@ -85,12 +84,11 @@ class Pool:
 
     def give_back(self, connection: Connection) -> None:
         """After a request, however it ended."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        if not connection.done(now):
+        if not connection.done():
             self._open.discard(connection)
             return
-        connection.expires = now + KEPT_S
+        loop = asyncio.get_running_loop()
+        connection.expires = loop.time() + KEPT_S
         self._unused.append(connection)
         if self._sweeping is None:
             self._sweeping = loop.call_later(KEPT_S, self._sweep)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import pytest
 import uvloop
 
-_ON_BOTH = {"test_partner.py", "test_http1_connections.py"}
+_ON_BOTH = {"test_partner.py", "test_http1_connections.py", "test_http1_tls.py"}
 """Services run on one loop, commands and tests on the other: what speaks HTTP has to be right on both."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from services.bus.faults import Call, PartnerError, Retryable, Unknown
@@ -82,7 +83,7 @@ class Stream:
         self._closed = False
         self.status = answer.status
         self.length = answer.length
-        self.kind = answer.content_type.partition(b";")[0].strip().lower().decode("latin-1")
+        self.kind = _kind(answer.content_type)
         self.headers: Mapping[str, str] = Headers(answer.fields)
 
     def refuse_unusable(self) -> None:
@@ -138,6 +139,11 @@ class Stream:
         if not self._closed:
             self._closed = True
             self._pool.give_back(self._connection)
+
+
+@lru_cache(maxsize=256)
+def _kind(content_type: bytes) -> str:
+    return content_type.partition(b";")[0].strip().lower().decode("latin-1")
 
 
 def fault_of(call: Call, connection: Connection) -> PartnerError:

@@ -21,6 +21,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_arrived",
+        "_deadline",
         "_heard",
         "_held",
         "_loop",
@@ -44,6 +45,7 @@ class Connection(asyncio.Protocol):
         self._lost: asyncio.Future[None] = loop.create_future()
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._deadline: float | None = None
         self._held = 0
         self._heard = False
         self._paused = False
@@ -96,14 +98,25 @@ class Connection(asyncio.Protocol):
 
     def start_clock(self, deadline: float) -> None:
         """From the loop's instant `deadline` on, every wait ends in TooLate."""
-        self._timer = self._loop.call_at(deadline, self._expire)
+        self._deadline = deadline
+        if self._timer is None or self._timer.when() > deadline:
+            self._set_timer(deadline)
 
     def stop_clock(self) -> None:
+        self._deadline = None  # the timer stays: most requests then need none of their own
+
+    def _set_timer(self, when: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        self._timer = None if when is None else self._loop.call_at(when, self._strike)
 
-    def _expire(self) -> None:
+    def _strike(self) -> None:
+        deadline, self._timer = self._deadline, None
+        if deadline is None:
+            return
+        if self._loop.time() < deadline:
+            self._set_timer(deadline)
+            return
         if self.unwritten:
             late = "the request could not be written within the deadline"
         elif self.answer is None or self.answer.status == 0:
@@ -186,6 +199,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._ended(error)
+        self._set_timer(None)
         if not self._lost.done():
             self._lost.set_result(None)
 

@@ -173,6 +173,7 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
                 port=self.bus.settings.listen_port,
                 log_config=None,
                 access_log=False,
+                http="h11",  # the other parser does not bound a request's head
                 lifespan="off",
                 timeout_keep_alive=30,
                 h11_max_incomplete_event_size=64 * 1024,

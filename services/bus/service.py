@@ -10,6 +10,7 @@ import faust
 import mode
 import structlog
 import uvicorn
+import uvloop
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 from fastapi import APIRouter
@@ -262,6 +263,7 @@ def run(build: Build, settings: Settings) -> None:
     """Runs the service until SIGTERM or SIGINT; raises ConfigurationError before anything starts."""
     bus = open_bus(settings)
     logging.configure(settings.service, settings.log_level)
+    uvloop.install()  # Faust makes its loops by the policy
     service = build(bus)
     host = Host(bus, service)
     quiet = {"redirect_stdouts": False, "quiet": True}

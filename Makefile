@@ -5,7 +5,7 @@ BIN := .venv/bin
 TESTED := tests/unit tests/contract tests/integration tests/e2e tests/chaos
 CHECKED := deploy services tests tools benchmarks
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-extra check up down status generate lock clean ready ready-dev
+.PHONY: help demo test test-extra check bench up down status generate lock clean ready ready-dev
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -27,6 +27,9 @@ check: ready-dev ## format, lint, types, import rules and unit tests, in under a
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(VENV_PYTHON) -m pytest -q -m "not extra" tests/unit
+
+bench: ready-dev ## benchmarks beside the peers; CASES="20ms 2ms" and RUNS=n choose, ONLY="ours asyncio_loop"
+	@$(VENV_PYTHON) -m benchmarks $(CASES) $(if $(RUNS),--runs $(RUNS)) $(if $(ONLY),--only $(ONLY))
 
 up: ready ## Kafka and the registry alone
 	@$(VENV_PYTHON) -m deploy.local up

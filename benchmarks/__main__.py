@@ -1,0 +1,57 @@
+"""Every benchmark with one command: `make bench`, or python -m benchmarks [CASE...] [--runs 3].
+
+Starts a broker and a registry of its own on 127.0.0.1, runs our services and the peers in turn, prints
+medians with the verdict on each ratio that was asked for, and writes all runs as JSON.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.lane.bench import bench_lane
+from benchmarks.lane.cases import CASES
+from benchmarks.lane.contenders import Missing
+from deploy.local import Stack
+from deploy.local.processes import ROOT
+from deploy.local.progress import fetch_with_progress
+
+RESULTS = ROOT / ".local" / "bench"
+
+
+def main() -> int:
+    given = arguments()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    found = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Stack(Path(folder) / "stack", parts=fetch_with_progress()) as stack,
+    ):
+        try:
+            found += bench_lane(given.cases, given.runs, given.only, stack, RESULTS)
+        except Missing as missing:
+            print(f"{missing}.", file=sys.stderr)
+            return 1
+    given.json.write_text(json.dumps({"runs": given.runs, "cases": found}, indent=1) + "\n")
+    print(f"\nAll runs: {given.json}")
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    asked = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    asked.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
+    asked.add_argument("--runs", type=int, default=3, help="of each contender; the figures are medians")
+    asked.add_argument("--only", nargs="+", default=[], metavar="CONTENDER", help="ours, ours-2 or a peer")
+    asked.add_argument("--json", type=Path, default=RESULTS / "latest.json", help="where all runs go")
+    given = asked.parse_args()
+    if unknown := set(given.cases) - set(CASES):
+        asked.error(f"there is no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+    given.cases = given.cases or list(CASES)
+    return given
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,3 @@
+module billbus/benchmarks/partner
+
+go 1.22

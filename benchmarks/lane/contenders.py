@@ -6,9 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -92,6 +92,21 @@ class PeerProcess:
             self.process.wait()
 
 
+def launch(name: str, command: list[str], environment: Mapping[str, str], log: Path) -> PeerProcess:
+    """Starts a program in the repository's root, its output going to `log`."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=out,
+            stderr=out,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    return PeerProcess(name, log, process)
+
+
 @dataclass
 class Peer:
     """A peer: told everything by its environment, it posts a record's value as it is."""
@@ -116,17 +131,7 @@ class Peer:
         told = {"BOOTSTRAP": self.bootstrap, "TOPIC": self.topic, "GROUP": self.topic}
         told |= {"PARTNER_URL": partner_url, "IN_FLIGHT": str(in_flight), "INSTANCE": ""}
         log = self.work / f"{self.topic}.log"
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                self.command,
-                cwd=ROOT,
-                env=os.environ | told,
-                stdout=out,
-                stderr=out,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        peer = PeerProcess(self.name, log, process)
+        peer = launch(self.name, self.command, os.environ | told, log)
         try:
             yield peer
         finally:
@@ -150,26 +155,26 @@ class Ours:
     topics: OurTopics
     work: Path
     replicas: int = 1
-    environment: Callable[[], dict[str, str]] = dict
-    runs: int = field(default=0, init=False)
+
+    @property
+    def folder(self) -> Path:
+        return self.work / f"ours-{self.replicas}"
 
     def load(self, count: int, hot_share: float) -> None:
         self.topics.load(count, hot_share)
 
-    @contextmanager
-    def running(self, partner_url: str, in_flight: int) -> Iterator[OurProcesses]:
-        self.runs += 1
-        names = ["payments", *(f"payments-{number}" for number in range(2, self.replicas + 1))]
+    def processes(self, partner_url: str, in_flight: int) -> Processes:
+        """Nothing of an earlier run is kept: its index of outcomes is of other topics."""
+        shutil.rmtree(self.folder, ignore_errors=True)
         told = {"BILLBUS_SANDBOX_URL": partner_url, "BILLBUS_IN_FLIGHT": str(in_flight)}
         told |= {"BILLBUS_PARTNER_CONNECTIONS": str(in_flight), "BILLBUS_LOG_LEVEL": "WARNING"}
-        folder = self.work / f"ours-{self.replicas}-{self.runs}"
-        shutil.rmtree(folder, ignore_errors=True)  # an earlier call's: its index is of other topics
-        with Processes(
-            folder,
-            bootstrap=self.stack.bootstrap,
-            registry=self.stack.registry,
-            environment=told | self.environment(),
-        ) as processes:
+        stack = self.stack
+        return Processes(self.folder, bootstrap=stack.bootstrap, registry=stack.registry, environment=told)
+
+    @contextmanager
+    def running(self, partner_url: str, in_flight: int) -> Iterator[Running]:
+        names = ["payments", *(f"payments-{number}" for number in range(2, self.replicas + 1))]
+        with self.processes(partner_url, in_flight) as processes:
             for name in names:
                 processes.launch(name)
             yield OurProcesses(processes, names)

@@ -96,7 +96,15 @@ class OurTopics:
         admin = connect(self.bootstrap)
         for name in ("billing.payment.received.v1", "billing.payment.outcome.v1"):
             delete_topic(admin, name)
-        topics.apply(self.bootstrap, self.registry, self._catalog)
+        deadline = time.monotonic() + LIMIT_S
+        while True:
+            try:
+                topics.apply(self.bootstrap, self.registry, self._catalog)
+                return
+            except KafkaException as error:  # a partition just made has no leader for a moment
+                if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() > deadline:
+                    raise
+            time.sleep(POLL_S)
 
     def load(self, count: int, hot_share: float) -> None:
         self.renew()

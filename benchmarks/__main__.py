@@ -10,13 +10,17 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.intake.bench import bench_intake
 from benchmarks.lane.bench import bench_lane
 from benchmarks.lane.cases import CASES
 from benchmarks.lane.contenders import Missing
 from deploy.local import Stack
 from deploy.local.processes import ROOT
 from deploy.local.progress import fetch_with_progress
+from services.bus import topics
+from services.bus.catalog import load_catalog
 
+OTHERS = {"intake": bench_intake}
 RESULTS = ROOT / ".local" / "bench"
 
 
@@ -28,8 +32,11 @@ def main() -> int:
         tempfile.TemporaryDirectory() as folder,
         Stack(Path(folder) / "stack", parts=fetch_with_progress()) as stack,
     ):
+        topics.apply(stack.bootstrap, stack.registry, load_catalog(ROOT / "schemas"))
         try:
-            found += bench_lane(given.cases, given.runs, given.only, stack, RESULTS)
+            if lane := [name for name in given.cases if name in CASES]:
+                found += bench_lane(lane, given.runs, given.only, stack, RESULTS)
+            found += [OTHERS[name](given.runs, stack, RESULTS) for name in given.cases if name in OTHERS]
         except Missing as missing:
             print(f"{missing}.", file=sys.stderr)
             return 1
@@ -42,14 +49,15 @@ def arguments() -> argparse.Namespace:
     asked = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    asked.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
+    asked.add_argument("cases", nargs="*", metavar="CASE", help=", ".join((*CASES, *OTHERS)))
     asked.add_argument("--runs", type=int, default=3, help="of each contender; the figures are medians")
     asked.add_argument("--only", nargs="+", default=[], metavar="CONTENDER", help="ours, ours-2 or a peer")
     asked.add_argument("--json", type=Path, default=RESULTS / "latest.json", help="where all runs go")
     given = asked.parse_args()
-    if unknown := set(given.cases) - set(CASES):
-        asked.error(f"there is no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
-    given.cases = given.cases or list(CASES)
+    if unknown := set(given.cases) - {*CASES, *OTHERS}:
+        known = ", ".join((*CASES, *OTHERS))
+        asked.error(f"there is no case {', '.join(sorted(unknown))}; there are {known}")
+    given.cases = given.cases or [*CASES, *OTHERS]
     return given
 
 

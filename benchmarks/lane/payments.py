@@ -120,9 +120,13 @@ class OurTopics:
 
 def load_peer_topic(bootstrap: str, topic: str, count: int, hot_share: float) -> None:
     """Makes a topic and writes the payments to it as JSON."""
+    make_topic(bootstrap, topic)
+    write(bootstrap, topic, as_json(make(count, hot_share)))
+
+
+def make_topic(bootstrap: str, topic: str) -> None:
     admin = connect(bootstrap)  # it answers only as long as somebody holds it
     admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(LIMIT_S)
-    write(bootstrap, topic, as_json(make(count, hot_share)))
 
 
 def connect(bootstrap: str) -> AdminClient:

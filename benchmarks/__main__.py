@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.footprint import bench_footprint
 from benchmarks.intake.bench import bench_intake
 from benchmarks.lane.bench import bench_lane
 from benchmarks.lane.cases import CASES
@@ -20,7 +21,7 @@ from deploy.local.progress import fetch_with_progress
 from services.bus import topics
 from services.bus.catalog import load_catalog
 
-OTHERS = {"intake": bench_intake}
+OTHERS = {"intake": bench_intake, "footprint": bench_footprint}
 RESULTS = ROOT / ".local" / "bench"
 
 

@@ -108,6 +108,10 @@ class OurTopics:
 
     def load(self, count: int, hot_share: float) -> None:
         self.renew()
+        self.fill(count, hot_share)
+
+    def fill(self, count: int, hot_share: float) -> None:
+        """Writes the payments behind what the topic has."""
         if (count, hot_share) not in self._encoded:
             at = datetime.now(UTC).replace(microsecond=0)
             events = (as_event(payment, at) for payment in make(count, hot_share))

@@ -7,9 +7,10 @@ ce_id sees each fact once, however often it was written.
 import hashlib
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from services.events import (
+    BY_TOPIC,
     BatchClosed,
     Event,
     FileReceived,
@@ -23,6 +24,8 @@ from services.events import (
 )
 
 NAMESPACE = UUID("6f3f6c0e-6a0f-5d0b-9a8e-0b1dcb1f2a6e")
+_NAMESPACE = NAMESPACE.bytes
+_FAMILY = {topic: topic.split(".")[1] for topic in BY_TOPIC}
 Outcome = InvoiceOutcome | PaymentOutcome | SettingOutcome
 Delivered = InvoiceIssued | PaymentReceived | SettingChanged
 
@@ -46,8 +49,25 @@ _NATURAL: dict[str, Callable[[Any], tuple[object, ...]]] = {
 
 def event_id(event: Event) -> UUID:
     """The event's ce_id."""
-    name = type(event).__name__
-    return uuid5(NAMESPACE, "|".join([event.TOPIC, *(str(part) for part in _NATURAL[name](event))]))
+    return UUID(bytes=_named(_natural_name(event)))
+
+
+def event_id_text(event: Event) -> str:
+    """The event's ce_id as the header has it; a third of the work of `str(event_id(event))`."""
+    digits = _named(_natural_name(event)).hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _natural_name(event: Event) -> str:
+    return "|".join([event.TOPIC, *map(str, _NATURAL[type(event).__name__](event))])
+
+
+def _named(name: str) -> bytes:
+    """The 16 bytes of the UUIDv5 of a name; uuid.uuid5 makes the same in three times as long."""
+    digest = bytearray(hashlib.sha1(_NAMESPACE + name.encode(), usedforsecurity=False).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    return bytes(digest)
 
 
 def key(event: Event) -> str:
@@ -70,10 +90,14 @@ def natural_id(event: Delivered) -> str:
 
 def delivery_id(event: Delivered | Outcome, natural: str | None = None) -> UUID:
     """The id that the index of outcomes keeps: topic family, biller and natural id, without the content."""
+    return UUID(bytes=delivery_key(event, natural))
+
+
+def delivery_key(event: Delivered | Outcome, natural: str | None = None) -> bytes:
+    """The 16 bytes of `delivery_id`."""
     if natural is None:
         natural = event.natural_id if isinstance(event, Outcome) else natural_id(event)
-    family = event.TOPIC.split(".")[1]
-    return uuid5(NAMESPACE, f"{family}|{event.biller}|{natural}")
+    return _named(f"{_FAMILY[event.TOPIC]}|{event.biller}|{natural}")
 
 
 def digest(*parts: object) -> str:

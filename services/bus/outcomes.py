@@ -1,8 +1,9 @@
 """The index of outcomes: what is settled, kept by every replica in one SQLite file.
 
 It follows the outcome topic of its lane over all partitions, without a group, and stores the followed
-offsets in the same transaction, so that the file is its own snapshot. A lost file is read again from the
-topic; until it has caught up it merely knows less, and the lane asks the partner more often.
+offsets in the same transaction, so that the file is its own snapshot. What was learned stands in memory
+first, where it counts at once, and goes to the file a few hundred at a time. A lost file is read again from
+the topic; until it has caught up it merely knows less, and the lane asks the partner more often.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 from services.bus.codec import Codec, Undecodable
-from services.bus.identity import Outcome, delivery_id
+from services.bus.identity import Outcome, delivery_key, event_id_text
 from services.bus.views import whole
 
 log = structlog.get_logger()
@@ -41,9 +42,17 @@ INSERT INTO outcome VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
     never_sent = CASE WHEN excluded.attempt >= attempt THEN excluded.never_sent ELSE never_sent END,
     content = CASE WHEN excluded.state > 0 OR state = 0 THEN excluded.content ELSE content END
 """
+FIND = "SELECT state, attempt, never_sent, content FROM outcome WHERE id = ?"
 KEEP_NEWEST = """
 INSERT INTO newest VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET rank = max(rank, excluded.rank)
 """
+WRITE_AT = 500
+"""Outcomes in memory that are written at the latest."""
+OWN_LATELY = 20_000
+"""Own outcomes whose ce_id is remembered, so that they need not be decoded when they come back."""
+FOLLOW_MOST, FOLLOW_PAUSE_S = 2000, 0.05
+Row = tuple[int, int, bool, str]
+"""State by its place in STATES, attempt, never sent, content."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,9 @@ class OutcomeIndex:
         self._bootstrap = bootstrap
         self._next: dict[int, int] = {}
         self._since: dict[int, int] = {}
+        self._fresh: dict[bytes, Row] = {}
+        self._fresh_newest: dict[bytes, str] = {}
+        self._own: dict[bytes, None] = {}
 
     def open(self) -> Self:
         """Opens the file; a damaged one is dropped and read again from the topic."""
@@ -121,64 +133,81 @@ class OutcomeIndex:
     def _forget(self) -> None:
         self._db.executescript("DELETE FROM outcome; DELETE FROM newest; DELETE FROM followed;")
         self._next, self._since = {}, {}
+        self._fresh, self._fresh_newest, self._own = {}, {}, {}
 
     async def follow(self) -> None:
         """Reads the topic until cancelled."""
         while True:
-            batches = await self._consumer.getmany(timeout_ms=200, max_records=2000)
+            batches = await self._consumer.getmany(timeout_ms=200, max_records=FOLLOW_MOST)
             for partition, records in batches.items():
-                await self._apply(partition.partition, records)
+                self.take(partition.partition, await self._decoded(records), records[-1].offset + 1)
                 await asyncio.sleep(0)
+            if batches:
+                self.write()
+            if sum(map(len, batches.values())) < FOLLOW_MOST:
+                await asyncio.sleep(FOLLOW_PAUSE_S)  # at the end of the topic: many at a time cost less
 
-    async def _apply(self, partition: int, records: list[ConsumerRecord[bytes, bytes]]) -> None:
-        outcomes = []
+    async def _decoded(self, records: list[ConsumerRecord[bytes, bytes]]) -> list[Outcome]:
+        """The outcomes among the records that are not our own, which are entered already."""
+        outcomes: list[Outcome] = []
         for record in records:
+            if dict(record.headers).get("ce_id") in self._own:
+                continue
             try:
-                outcomes.append(await self._codec.decode(self._topic, record.value))
+                outcome = await self._codec.decode(self._topic, record.value)
             except Undecodable as error:
                 log.error("outcome_undecodable", topic=self._topic, offset=record.offset, reason=str(error))
-        after = records[-1].offset + 1
-        self._db.execute("BEGIN")
-        self._write(outcome for outcome in outcomes if isinstance(outcome, Outcome))
-        self._db.execute(
-            "INSERT OR REPLACE INTO followed VALUES (?, ?, ?)",
-            (partition, after, self._since.get(partition, 0)),
-        )
-        self._db.execute("COMMIT")
+                continue
+            if isinstance(outcome, Outcome):
+                outcomes.append(outcome)
+        return outcomes
+
+    def take(self, partition: int, outcomes: Iterable[Outcome], after: int) -> None:
+        """Enters what was read of a partition, up to below the offset `after`."""
+        for outcome in outcomes:
+            self._enter(outcome)
         self._next[partition] = after
 
     def learn(self, outcome: Outcome) -> None:
-        """Enters an outcome of our own as soon as it is acknowledged."""
-        self._write([outcome])
+        """Enters an outcome of our own as soon as it is acknowledged; the same fact again changes nothing."""
+        self._enter(outcome)
+        self._own[event_id_text(outcome).encode()] = None
+        if len(self._own) > OWN_LATELY:
+            del self._own[next(iter(self._own))]
 
-    def _write(self, outcomes: Iterable[Outcome]) -> None:
-        for outcome in outcomes:
-            self._db.execute(
-                KEEP_BEST,
-                (
-                    delivery_id(outcome).bytes,
-                    STATES.index(outcome.state),
-                    outcome.attempt,
-                    outcome.never_sent,
-                    outcome.content,
-                ),
-            )
-            if outcome.state == "posted" and outcome.scope is not None and outcome.rank is not None:
-                self._db.execute(KEEP_NEWEST, (scope_id(outcome.biller, outcome.scope), outcome.rank))
+    def _enter(self, outcome: Outcome) -> None:
+        delivery = delivery_key(outcome)
+        row = (STATES.index(outcome.state), outcome.attempt, outcome.never_sent, outcome.content)
+        before = self._fresh.get(delivery)
+        self._fresh[delivery] = row if before is None else better(before, row)
+        if outcome.state == "posted" and outcome.scope is not None and outcome.rank is not None:
+            scope = scope_id(outcome.biller, outcome.scope)
+            self._fresh_newest[scope] = max(self._fresh_newest.get(scope, ""), outcome.rank)
+        if len(self._fresh) >= WRITE_AT:
+            self.write()
+
+    def write(self) -> None:
+        """Brings what is in memory and how far was read into the file, in one transaction."""
+        self._db.execute("BEGIN")
+        self._db.executemany(KEEP_BEST, [(delivery, *row) for delivery, row in self._fresh.items()])
+        self._db.executemany(KEEP_NEWEST, self._fresh_newest.items())
+        followed = [(number, after, self._since.get(number, 0)) for number, after in self._next.items()]
+        self._db.executemany("INSERT OR REPLACE INTO followed VALUES (?, ?, ?)", followed)
+        self._db.execute("COMMIT")
+        self._fresh, self._fresh_newest = {}, {}
 
     def get(self, delivery: bytes) -> Known | None:
-        """What is known of a delivery (16 bytes, see identity.delivery_id), else None."""
-        row = self._db.execute(
-            "SELECT state, attempt, never_sent, content FROM outcome WHERE id = ?", (delivery,)
-        ).fetchone()
+        """What is known of a delivery (16 bytes, see identity.delivery_key), else None."""
+        row: Row | None = self._db.execute(FIND, (delivery,)).fetchone()
+        if (fresh := self._fresh.get(delivery)) is not None:
+            row = fresh if row is None else better(row, fresh)
         return Known(STATES[row[0]], row[1], bool(row[2]), row[3]) if row else None
 
     def newest(self, biller: str, scope: str) -> str | None:
         """The rank last applied at the partner within a scope."""
-        row = self._db.execute(
-            "SELECT rank FROM newest WHERE scope = ?", (scope_id(biller, scope),)
-        ).fetchone()
-        return str(row[0]) if row else None
+        of = scope_id(biller, scope)
+        row = self._db.execute("SELECT rank FROM newest WHERE scope = ?", (of,)).fetchone()
+        return max(self._fresh_newest.get(of, ""), str(row[0]) if row else "") or None
 
     async def ends(self) -> dict[int, int]:
         """The end offsets of the outcome topic now."""
@@ -198,8 +227,25 @@ class OutcomeIndex:
         return all(self._next.get(partition, 0) >= end for partition, end in ends.items())
 
     async def stop(self) -> None:
-        await self._consumer.stop()
+        """Writes what is in memory and closes the file."""
+        try:
+            await self._consumer.stop()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self.write()
         self._db.close()
+
+
+def better(before: Row, after: Row) -> Row:
+    """What two outcomes of one delivery come to, in the order they were read; KEEP_BEST says the same."""
+    return (
+        max(before[0], after[0]),
+        max(before[1], after[1]),
+        after[2] if after[1] >= before[1] else before[2],
+        after[3] if after[0] > 0 or before[0] == 0 else before[3],
+    )
 
 
 def scope_id(biller: str, scope: str) -> bytes:

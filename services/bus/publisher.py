@@ -2,18 +2,22 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import lru_cache
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from aiokafka.partitioner import DefaultPartitioner
 
 from services.bus import metrics
 from services.bus.clock import Clock
 from services.bus.codec import Codec
-from services.bus.identity import event_id, key
+from services.bus.identity import event_id_text, key
 from services.bus.trace import current_traceparent
-from services.events import Event
+from services.events import BY_TOPIC, Event
 
 Header = tuple[str, bytes]
+PLACES_KEPT = 65_536
+"""Keys whose partition is remembered: hashing one in Python costs as much as encoding half an event."""
 
 
 class NotAcknowledged(Exception):
@@ -37,6 +41,7 @@ class Publisher:
         self._deadline_s = deadline_s
         self._source = source.encode()
         self._bootstrap = bootstrap
+        self._constant: dict[str, list[Header]] = {topic: self._of_topic(topic) for topic in BY_TOPIC}
 
     async def start(self) -> None:
         self._producer = AIOKafkaProducer(
@@ -49,6 +54,7 @@ class Publisher:
             max_request_size=4 * 1024 * 1024,
             request_timeout_ms=int(self._deadline_s * 1000),
             retry_backoff_ms=100,
+            partitioner=partition_of,
         )
         await self._producer.start()
 
@@ -110,18 +116,36 @@ class Publisher:
             (metrics.PUBLISHED if result is None else metrics.NOT_ACKNOWLEDGED).labels(topic).inc()
         return results
 
+    def _of_topic(self, topic: str) -> list[Header]:
+        return [
+            ("ce_specversion", b"1.0"),
+            ("ce_source", self._source),
+            ("ce_type", topic.encode()),
+            ("content-type", b"application/avro"),
+        ]
+
     def _headers(self, event: Event, traceparent: str | None) -> list[Header]:
         headers = [
-            ("ce_specversion", b"1.0"),
-            ("ce_id", str(event_id(event)).encode()),
-            ("ce_source", self._source),
-            ("ce_type", event.TOPIC.encode()),
+            *self._constant[event.TOPIC],
+            ("ce_id", event_id_text(event).encode()),
             ("ce_time", self._clock.now().isoformat().encode()),
-            ("content-type", b"application/avro"),
         ]
         if trace := traceparent or current_traceparent():
             headers.append(("traceparent", trace.encode()))
         return headers
+
+
+def partition_of(key: bytes | None, partitions: list[int], available: list[int]) -> int:
+    """The partition of a key among all `partitions`, as every Kafka client chooses it (murmur2)."""
+    if key is None:
+        return int(DefaultPartitioner()(None, partitions, available))
+    return partitions[_place(key, len(partitions))]
+
+
+@lru_cache(maxsize=PLACES_KEPT)
+def _place(key: bytes, count: int) -> int:
+    numbers = list(range(count))
+    return int(DefaultPartitioner()(key, numbers, numbers))
 
 
 def verdict(future: asyncio.Future[object]) -> NotAcknowledged | None:

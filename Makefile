@@ -5,7 +5,7 @@ BIN := .venv/bin
 TESTED := tests/unit tests/contract tests/integration tests/e2e tests/chaos
 CHECKED := deploy services tests tools benchmarks
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-extra check bench up down status generate lock clean ready ready-dev
+.PHONY: help demo test test-extra chaos check bench up down status generate lock clean ready ready-dev
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -20,6 +20,10 @@ test: ready-dev ## all tests that need Python alone, against the real broker and
 
 test-extra: ready-dev ## the tests that need more than Python
 	@$(VENV_PYTHON) -m pytest -m extra $(ARGS) $(wildcard $(TESTED))
+
+chaos: ready-dev ## a storm of faults over real processes, and its judge; SEED=n, EVENTS=n, MINUTES=n, JSON=file
+	@$(VENV_PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(EVENTS),--events $(EVENTS)) \
+	  $(if $(MINUTES),--minutes $(MINUTES)) $(if $(JSON),--json $(JSON))
 
 check: ready-dev ## format, lint, types, import rules and unit tests, in under a minute
 	@$(BIN)/ruff format --check --quiet $(wildcard $(CHECKED))

@@ -51,7 +51,7 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--events", type=int, default=100_000, help="payments in all")
-    parser.add_argument("--minutes", type=float, default=10.0, help="over which they are sent")
+    parser.add_argument("--minutes", type=float, default=8.0, help="over which they are sent")
     parser.add_argument("--seed", type=int, help="of the schedule; else from the clock")
     parser.add_argument("--replicas", type=int, default=2, help="of payments")
     parser.add_argument("--fault", action="append", choices=[kind.name for kind in KINDS], help="only these")

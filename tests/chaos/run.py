@@ -54,7 +54,7 @@ async def run(settings: Settings, folder: Path, say: Callable[[str], None]) -> F
             await sending
         say(f"everything is sent ({client.tries:,} requests); waiting for it to come to its end")
         await world.settled()
-        with Topics(world.stack.bootstrap, world.stack.registry) as topics:
+        with Topics(world.stack.bootstrap, world.stack.registry, storm.poison) as topics:
             await _come_to_its_end(world, plan, topics, say)
             say("reading the ledger")
             return Facts(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from types import TracebackType
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
-from confluent_kafka.serialization import MessageField, SerializationContext, SerializationError
+from confluent_kafka.serialization import MessageField, SerializationContext
 
 from deploy.local.day.facts import Id, Outcome
 from deploy.local.day.witness import PAYMENT_OUTCOME, SETTING_OUTCOME
@@ -22,9 +22,13 @@ AT_ONCE, POLL_S, LIMIT_S = 2000, 0.3, 20.0
 
 
 class Topics:
-    """`with` it, and `read_on` from time to time: what stands on the topics is there to look at."""
+    """`with` it, and `read_on` from time to time: what stands on the topics is there to look at.
 
-    def __init__(self, bootstrap: str, registry: str) -> None:
+    `poison`: where records stand that nobody can decode; any other that cannot be decoded raises.
+    """
+
+    def __init__(self, bootstrap: str, registry: str, poison: Container[Place]) -> None:
+        self._poison = poison
         self.places: dict[Id, Place] = {}
         self.copies: Counter[Id] = Counter()
         self.outcomes: list[Outcome] = []
@@ -72,15 +76,15 @@ class Topics:
         return dict(self._decode(message.value(), context))
 
     def _received(self, message: Message) -> None:
-        try:
-            event = self._event(message)
-        except (SerializationError, ValueError, EOFError, IndexError, TypeError):
-            return  # poison; the dead letters are asked for it
+        place = Place(message.partition(), message.offset())
+        if place in self._poison:
+            return  # the dead letters are asked for it
+        event = self._event(message)
         natural = (event["biller"], event["payment_guid"])
         if self._first_content.setdefault(natural, event["content"]) != event["content"]:
             natural = (natural[0], f"{natural[1]}#")
         self.copies[natural] += 1
-        self.places.setdefault(natural, Place(message.partition(), message.offset()))
+        self.places.setdefault(natural, place)
 
     def _payment_outcome(self, message: Message) -> None:
         event = self._event(message)

@@ -1,0 +1,30 @@
+"""A storm of under a minute: faults one after another over real processes, judged from outside.
+
+`make chaos` is the long one. The seed is printed, and BILLBUS_CHAOS_SEED draws the same storm again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.chaos.judge import judge
+from tests.chaos.report import show
+from tests.chaos.run import Settings, run
+
+EVENTS, LENGTH_S = 4_000, 45.0
+FAULTS = ("kill -9", "apply then hang", "500", "reset", "duplicates", "poison")
+
+
+def test_a_short_storm_loses_doubles_and_disorders_nothing(tmp_path: Path) -> None:
+    seed = int(os.environ.get("BILLBUS_CHAOS_SEED") or time.time_ns() // 1_000_000 % 10**8)
+    console = Console(width=150)
+    console.print(f"BILLBUS_CHAOS_SEED={seed}")
+    facts = asyncio.run(run(Settings(seed, EVENTS, LENGTH_S, FAULTS), tmp_path, console.print))
+    verdict = judge(facts)
+    show(console, verdict)
+    assert verdict.holds, f"seed {seed}: " + "\n".join(verdict.problems[:20])

@@ -35,12 +35,16 @@ class Doors(Protocol):
 
 @dataclass(slots=True)
 class Request:
-    """What goes out together at `at_s` seconds of the storm: payments of one biller, or changes."""
+    """What goes out together at `at_s` seconds of the storm: payments of one biller, or changes.
+
+    With `after` it goes out only when that payment is accepted.
+    """
 
     at_s: float
     biller: str
     how: How
     said: Sequence[Payment | Change]
+    after: Payment | None = None
 
 
 @dataclass
@@ -92,6 +96,8 @@ class Client:
 
     async def _insist(self, request: Request) -> None:
         until = time.monotonic() + PATIENCE_S
+        if request.after is not None:
+            await self._wait_for(request.after, until)
         waiting = list(request.said)
         for each in waiting:
             each.sent = time.time()
@@ -103,6 +109,10 @@ class Client:
                 break
             await asyncio.sleep(AGAIN_S)
         self.sent += len(request.said)
+
+    async def _wait_for(self, payment: Payment, until: float) -> None:
+        while payment.accepted is None and time.monotonic() < until:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(AGAIN_S)
 
     async def _ask(self, request: Request, said: Sequence[Payment | Change]) -> list[Answer]:
         """One answer for each; status 0 where nobody answered."""

@@ -36,25 +36,38 @@ class Line:
     planted: int = 0
     stall_s: float = 0.0
     in_doubt_s: float = 0.0
+    stalled: str = ""
+    stalled_in_doubt: str = ""
+
+    def stall(self, waited_s: float, whose: str, *, in_doubt: bool) -> None:
+        """Keeps the longest of each kind, and whose it was."""
+        if in_doubt and waited_s > self.in_doubt_s:
+            self.in_doubt_s, self.stalled_in_doubt = waited_s, whose
+        elif not in_doubt and waited_s > self.stall_s:
+            self.stall_s, self.stalled = waited_s, whose
 
 
 @dataclass
 class Verdict:
-    """A line for each fault, and every single thing that is wrong, each with its name."""
+    """A line for each fault, and every single thing that is wrong, each with its name.
+
+    `stalls` are those longer than promised; everything else that is wrong is in `problems`.
+    """
 
     lines: list[Line]
     problems: list[str] = field(default_factory=list)
+    stalls: list[str] = field(default_factory=list)
     copies: int = 0
     dead_letters: int = 0
     settings: Counter[str] = field(default_factory=Counter)
 
     @property
     def holds(self) -> bool:
-        return not self.problems
+        return not self.problems and not self.stalls
 
 
 def judge(facts: Facts) -> Verdict:
-    """Everything that does not hold is in the verdict's problems."""
+    """Everything that does not hold is in the verdict's problems and stalls."""
     court = _Court(facts)
     for payment in facts.payments:
         court.judge_payment(payment)
@@ -95,7 +108,8 @@ class _Court:
         natural = payment.guid if isinstance(payment, Payment) else payment.id
         place = self._facts.places.get(payment.id) if isinstance(payment, Payment) else None
         where = f", partition {place.partition} offset {place.offset}" if place else ""
-        self.verdict.problems.append(
+        wrong = self.verdict.stalls if kind == "stall" else self.verdict.problems
+        wrong.append(
             f"{kind}: {payment.biller} {natural} (account {payment.account}{where}) {what}"
             f" [{self._window(at if at is not None else payment.accepted).name}]"
         )
@@ -206,20 +220,16 @@ class _Court:
         self, payment: Payment, effect: Effect, since: float, pairs: list[tuple[Payment, Effect]]
     ) -> None:
         """A stall that outlasts its window counts there as far as it goes, and as in doubt where it ends."""
-        began, ended = self._window(since), self._window(effect.at)
+        began, ended, whose = self._window(since), self._window(effect.at), " ".join(payment.id)
         if ended is not began:
-            line = self._lines[ended.name]
-            line.in_doubt_s = max(line.in_doubt_s, effect.at - since)
-        until = min(effect.at, self._end(began))
-        waited, line = until - since, self._lines[began.name]
+            self._lines[ended.name].stall(effect.at - since, whose, in_doubt=True)
+        line, waited = self._lines[began.name], min(effect.at, self._end(began)) - since
         beyond = began.bound_s is not None and waited > began.bound_s
         if not beyond and waited <= min(line.stall_s, line.in_doubt_s):
             return
-        if any(_open(*pair, began.begin) for pair in pairs):
-            line.in_doubt_s = max(line.in_doubt_s, waited)
-            return
-        line.stall_s = max(line.stall_s, waited)
-        if beyond:
+        in_doubt = any(_open(*pair, began.begin) for pair in pairs)
+        line.stall(waited, whose, in_doubt=in_doubt)
+        if beyond and not in_doubt:
             self._blame("stall", payment, f"waited {waited:.1f} s, more than {began.bound_s:.0f} s", since)
 
     def _end(self, window: Window) -> float:

@@ -102,7 +102,7 @@ class _Drawing:
         other = Payment(first.biller, first.guid, first.account, first.amount + 1, CONFLICT)
         other.wire = first.wire | {self._names["amount"]: str(other.amount)}
         plan.payments.append(other)
-        yield Request(at_s + CONFLICT_AFTER_S, first.biller, "form", [other])
+        yield Request(at_s + CONFLICT_AFTER_S, first.biller, "form", [other], after=first)
 
     def _settings(self, plan: Plan, length_s: float) -> None:
         """For some accounts autopay goes on and off; the changes come in any order, each a minute apart."""

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from tests.chaos.judge import Line, Verdict
 
-SHOWN_PROBLEMS = 40
+SHOWN = 20
 
 
 def show(console: Console, verdict: Verdict) -> None:
@@ -32,13 +32,16 @@ def show(console: Console, verdict: Verdict) -> None:
         f" further records of the same payment {verdict.copies}; dead letters {verdict.dead_letters}",
         highlight=False,
     )
-    if verdict.holds:
+    sums = total(verdict)
+    console.print(f"longest stall: {sums.stalled}; in doubt: {sums.stalled_in_doubt}", highlight=False)
+    if not verdict.problems:
         console.print("[bold green]Nothing lost, nothing doubled, nothing out of order.[/]")
-        return
     kinds = Counter(problem.partition(":")[0] for problem in verdict.problems)
-    console.print(f"[bold red]{len(verdict.problems)} things do not hold:[/] {dict(kinds)}", highlight=False)
-    for problem in verdict.problems[:SHOWN_PROBLEMS]:
-        console.print(f"  {problem}", highlight=False, markup=False)
+    for title, wrong in ((f"do not hold {dict(kinds)}", verdict.problems), ("took too long", verdict.stalls)):
+        if wrong:
+            console.print(f"[bold red]{len(wrong)} {title}:[/]", highlight=False)
+        for problem in wrong[:SHOWN]:
+            console.print(f"  {problem}", highlight=False, markup=False)
 
 
 def total(verdict: Verdict) -> Line:
@@ -48,10 +51,8 @@ def total(verdict: Verdict) -> Line:
         for name in ("windows", "injected", "accepted", "in_ledger", "lost", "doubled", "disorder", "parked"):
             setattr(sums, name, getattr(sums, name) + getattr(line, name))
         sums.planted += line.planted
-        sums.stall_s, sums.in_doubt_s = (
-            max(sums.stall_s, line.stall_s),
-            max(sums.in_doubt_s, line.in_doubt_s),
-        )
+        sums.stall(line.stall_s, line.stalled, in_doubt=False)
+        sums.stall(line.in_doubt_s, line.stalled_in_doubt, in_doubt=True)
     return sums
 
 
@@ -66,6 +67,7 @@ def as_json(verdict: Verdict, **about: Any) -> dict[str, Any]:
         "copies": verdict.copies,
         "dead_letters": verdict.dead_letters,
         "problems": verdict.problems,
+        "stalls": verdict.stalls,
     }
 
 

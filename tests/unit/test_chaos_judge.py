@@ -87,7 +87,7 @@ def line(verdict: Verdict, fault: str) -> Line:
 
 def test_a_clean_storm_holds_and_is_counted_by_window() -> None:
     verdict = judge(storm())
-    assert verdict.problems == []
+    assert verdict.holds
     kill, hang = line(verdict, "kill -9"), line(verdict, "hang")
     assert (kill.injected, kill.accepted, kill.in_ledger, kill.planted, kill.parked) == (1, 5, 2, 3, 0)
     assert (hang.injected, hang.accepted, hang.in_ledger) == (7, 1, 1)
@@ -236,7 +236,7 @@ def test_a_planted_fault_is_found_and_named(plant: Callable[[Facts], None]) -> N
     plant(facts)
     verdict = judge(facts)
     assert not verdict.holds
-    assert FAULTS[plant] in "\n".join(verdict.problems)
+    assert FAULTS[plant] in "\n".join([*verdict.problems, *verdict.stalls])
 
 
 def test_wrong_things_are_counted_in_the_window_in_which_they_happen() -> None:
@@ -263,14 +263,15 @@ def test_a_stall_of_an_account_in_doubt_breaks_no_promise_and_is_shown() -> None
     facts.effects[0] = posted(1, 109.0, "p-1", "1")
     facts.effects[1] = posted(2, 109.1, "p-2", "1")
     verdict = judge(facts)
-    assert verdict.problems == []
+    assert verdict.holds
     assert line(verdict, "kill -9").in_doubt_s == pytest.approx(9.5)
+    assert line(verdict, "kill -9").stalled_in_doubt == "acme p-1"
 
 
 def test_what_was_parked_and_then_posted_is_posted() -> None:
     facts = storm()
     facts.outcomes.insert(0, outcome("p-4", "parked", "in_doubt"))
-    assert judge(facts).problems == []
+    assert judge(facts).holds
 
 
 def test_a_repeat_of_an_effect_is_no_disorder_besides() -> None:

@@ -20,6 +20,8 @@ SIZES, WEIGHTS = (1, 5, 20, 50, 100, 500), (60, 15, 15, 6, 3, 1)
 PLANTED_EVERY = 400
 """One payment in so many is one that must be parked."""
 UNSUPPORTED, UNKNOWN = "Kiosk", "account_unknown"
+BUSY_ACCOUNTS, BUSY_SHARE = 10, 0.2
+"""So many accounts of each biller have this share of all its payments: theirs wait for one another."""
 CHANGES_OF_ONE = 4
 CONFLICT_AFTER_S = 8.0
 
@@ -73,7 +75,8 @@ class _Drawing:
     def _payment(self, biller: str) -> Payment:
         self._drawn += 1
         guid = str(UUID(int=self._random.getrandbits(128), version=4))
-        account = self._random.choice(self._accounts[biller])
+        busy = self._random.random() < BUSY_SHARE
+        account = self._random.choice(self._accounts[biller][: BUSY_ACCOUNTS if busy else None])
         amount = Decimal(self._random.randrange(1, 50_000)) / 100
         planted = ""
         if self._drawn % PLANTED_EVERY == 0:

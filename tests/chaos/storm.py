@@ -24,6 +24,10 @@ SESSION_S = 3.0
 KILL_BOUND_S = 5.0
 POST = {"service": "imt.datapump", "operation": "post_payment"}
 IMT = {"service": "imt"}
+ALWAYS = [POST | {"kind": "slow", "fraction": 0.5, "delay_s": 0.1}]
+"""The partner takes its time, so that at any moment something is under way."""
+BUSY_S = 1.5
+"""So long the partner has been slow when a replica is stopped, so that much is under way and waits."""
 PARTNER: dict[str, Callable[[Random], list[dict[str, Any]]]] = {
     "apply then hang": lambda _: [POST | {"kind": "apply_then_hang", "fraction": 0.03, "delay_s": 8}],
     "500": lambda r: [
@@ -62,7 +66,7 @@ class Kind:
 KINDS = (
     Kind("kill -9", (0.0, 0.0), 10.0, 3),
     Kind("kill -9 of settings", (0.0, 0.0), 5.0),
-    Kind("SIGSTOP", (SESSION_S + 1.5, SESSION_S + 5), 10.0),
+    Kind("SIGSTOP", (SESSION_S + 1.5, SESSION_S + 12), 10.0),
     Kind("broker kill", (0.5, 3.0), 14.0),
     Kind("broker stop", (0.5, 3.0), 14.0),
     Kind("apply then hang", (4.0, 8.0), 10.0),
@@ -119,6 +123,7 @@ class Storm:
 
     async def strike(self, faults: Sequence[Fault]) -> None:
         """One after another, each at its time, or as soon as the one before it is over."""
+        await self._partner_does([])
         began = time.monotonic()
         self.windows.append(Window(CALM, time.time(), 0))
         for fault in faults:
@@ -152,9 +157,13 @@ class Storm:
 
     async def _freeze(self, window: Window, lasts_s: float) -> None:
         window.said = name = self._any_payments()
+        slow = {"kind": "slow", "delay_s": self.random.uniform(0.5, 1.5)}
+        await self._partner_does([POST | slow])
+        await asyncio.sleep(BUSY_S)
         self.world.freeze(name)
         await asyncio.sleep(lasts_s)
         self.world.thaw(name)
+        await self._partner_does([])
 
     async def _broker(self, window: Window, lasts_s: float) -> None:
         stack = self.world.stack
@@ -163,13 +172,20 @@ class Storm:
         await self.world.do(stack.start_broker)
 
     async def _partner(self, window: Window, lasts_s: float) -> None:
-        seed = self.random.randrange(10**6)
-        specs = [spec | {"seed": seed + n} for n, spec in enumerate(PARTNER[window.name](self.random))]
-        added = await self.world.control("PUT", "/control/faults", specs)
+        specs = PARTNER[window.name](self.random)
+        ours = {each["id"] for each in (await self._partner_does(specs))[: len(specs)]}
         await asyncio.sleep(lasts_s)
-        on = {each["id"]: each for each in (await self.world.control("GET", "/control/faults"))["on"]}
-        window.injected = sum(on[each["id"]]["hits"] for each in added)
+        on = (await self.world.control("GET", "/control/faults"))["on"]
+        window.injected = sum(each["hits"] for each in on if each["id"] in ours)
+        await self._partner_does([])
+
+    async def _partner_does(self, specs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """These faults from now on, instead of those before; the first that fires is the one."""
+        seed = self.random.randrange(10**6)
+        seeded = [spec | {"seed": seed + n} for n, spec in enumerate([*specs, *ALWAYS])]
         await self.world.control("DELETE", "/control/faults")
+        added: list[dict[str, Any]] = await self.world.control("PUT", "/control/faults", seeded)
+        return added
 
     async def _duplicates(self, window: Window, lasts_s: float) -> None:
         before, self.client.duplicating = self.client.copies, True

@@ -36,13 +36,14 @@ class Settings:
     length_s: float
     faults: Sequence[str] = ()
     replicas: int = 2
+    brisk: float = 1.0
 
 
 async def run(settings: Settings, folder: Path, say: Callable[[str], None]) -> Facts:
     """Raises LocalError when the parts do not start or do not come back."""
     contract = Contract(ROOT / "schemas" / "partners")
     plan = draw_plan(settings.seed, settings.events, settings.length_s, contract, utc_now())
-    faults = draw_storm(settings.seed, settings.length_s, settings.faults)
+    faults = draw_storm(settings.seed, settings.length_s, settings.faults, settings.brisk)
     random = Random(f"strikes {settings.seed}")
     began = time.monotonic()
     async with World(folder, say, settings.replicas) as world:

@@ -90,19 +90,22 @@ class Fault:
     lasts_s: float
 
 
-def draw_storm(seed: int, length_s: float, names: Sequence[str] = ()) -> list[Fault]:
-    """Every kind (or those named) as often as its weight, in a drawn order, again and again until the end."""
+def draw_storm(seed: int, length_s: float, names: Sequence[str] = (), brisk: float = 1.0) -> list[Fault]:
+    """Every kind (or those named) as often as its weight, in a drawn order, again and again until the end.
+
+    `brisk` below 1 shortens every fault and the rest after it.
+    """
     random = Random(f"storm {seed}")
     kinds = [kind for kind in KINDS if not names or kind.name in names]
     faults: list[Fault] = []
     at_s = random.uniform(2.0, 4.0)
     while True:
         for kind in _round(kinds, random):
-            lasts_s = random.uniform(*kind.lasts_s)
-            if at_s + lasts_s + kind.rest_s > length_s:
+            lasts_s, rest_s = random.uniform(*kind.lasts_s) * brisk, kind.rest_s * brisk
+            if at_s + lasts_s + rest_s > length_s:
                 return faults
             faults.append(Fault(kind.name, at_s, lasts_s))
-            at_s += lasts_s + kind.rest_s + random.uniform(0.0, 1.0)
+            at_s += lasts_s + rest_s + random.uniform(0.0, brisk)
 
 
 def _round(kinds: Sequence[Kind], random: Random) -> list[Kind]:

@@ -16,7 +16,7 @@ from tests.chaos.judge import judge
 from tests.chaos.report import show
 from tests.chaos.run import Settings, run
 
-EVENTS, LENGTH_S = 4_000, 45.0
+EVENTS, LENGTH_S, BRISK = 5_000, 52.0, 0.45
 FAULTS = ("kill -9", "apply then hang", "500", "reset", "duplicates", "poison")
 
 
@@ -24,7 +24,8 @@ def test_a_short_storm_loses_doubles_and_disorders_nothing(tmp_path: Path) -> No
     seed = int(os.environ.get("BILLBUS_CHAOS_SEED") or time.time_ns() // 1_000_000 % 10**8)
     console = Console(width=150)
     console.print(f"BILLBUS_CHAOS_SEED={seed}")
-    facts = asyncio.run(run(Settings(seed, EVENTS, LENGTH_S, FAULTS), tmp_path, console.print))
-    verdict = judge(facts)
+    settings = Settings(seed, EVENTS, LENGTH_S, FAULTS, brisk=BRISK)
+    verdict = judge(asyncio.run(run(settings, tmp_path, console.print)))
     show(console, verdict)
     assert not verdict.problems, f"seed {seed}: " + "\n".join(verdict.problems[:20])
+    assert {line.fault for line in verdict.lines} >= set(FAULTS)

@@ -44,7 +44,8 @@ class Topics:
         self._consumer = Consumer(
             {"bootstrap.servers": bootstrap, "group.id": "nobody", "enable.auto.commit": False}
         )
-        self._decode = AvroDeserializer(SchemaRegistryClient({"url": registry}))
+        self._schemas = SchemaRegistryClient({"url": registry})
+        self._decode = AvroDeserializer(self._schemas)
 
     def __enter__(self) -> Topics:
         found = self._consumer.list_topics(timeout=LIMIT_S).topics
@@ -61,6 +62,7 @@ class Topics:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._consumer.close()
+        self._schemas.close()
 
     def read_on(self) -> None:
         """Reads what is there now; returns at the first silence. A broker that is away is a silence too."""

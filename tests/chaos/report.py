@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from tests.chaos.judge import Line, Verdict
+from tests.chaos.verdict import Line, Verdict
 
 SHOWN = 20
 

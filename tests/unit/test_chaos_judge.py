@@ -10,8 +10,9 @@ import pytest
 
 from deploy.local.day.facts import Outcome
 from tests.chaos.facts import CONFLICT, Change, Effect, Facts, Payment, Place, Window
-from tests.chaos.judge import Line, Verdict, judge
+from tests.chaos.judge import judge
 from tests.chaos.report import total
+from tests.chaos.verdict import Line, Verdict
 
 KILL, HANG = 100.0, 200.0
 ACME = "acme"

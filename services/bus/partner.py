@@ -11,10 +11,11 @@ from typing import Any, Self
 from services.bus import trace
 from services.bus.faults import Call, Outage, PartnerError, Retryable, Unknown, require_ours
 from services.bus.http1.address import Address, BadAddress, read_address
+from services.bus.http1.answer import Answer
 from services.bus.http1.connection import Connection
 from services.bus.http1.dial import Dialer
-from services.bus.http1.message import Answer, BrokenRequest, write_request
 from services.bus.http1.pool import Pool
+from services.bus.http1.request import BrokenRequest, write_request
 from services.bus.replies import SAYS_NO, Reply, Stream, fault_of, refuse
 
 __all__ = ["Outage", "PartnerError", "PartnerHttp", "Reply", "Retryable", "Stream", "Unknown"]

@@ -10,8 +10,8 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from services.bus.faults import Call, PartnerError, Retryable, Unknown
+from services.bus.http1.answer import Answer, BrokenAnswer, BrokenOff, Headers
 from services.bus.http1.connection import Connection, TooLate
-from services.bus.http1.message import Answer, BrokenAnswer, BrokenOff, Headers
 from services.bus.http1.pool import Pool
 
 SAYS_NO = ("application/json", "application/problem+json")

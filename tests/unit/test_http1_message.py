@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.bus.http1.address import BadAddress, read_address
-from services.bus.http1.message import (
+from services.bus.http1.answer import (
     MOST_CHUNK_LINE,
     MOST_FIELDS,
     MOST_HEAD,
@@ -15,10 +15,9 @@ from services.bus.http1.message import (
     Answer,
     BrokenAnswer,
     BrokenOff,
-    BrokenRequest,
     Headers,
-    write_request,
 )
+from services.bus.http1.request import BrokenRequest, write_request
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -291,6 +290,12 @@ def test_a_header_cannot_smuggle_another(value: str) -> None:
 def test_a_headers_name_is_one_and_none_of_the_framing(name: str) -> None:
     with pytest.raises(BrokenRequest):
         write_request("POST", "/", "a", {name: "b"}, None)
+
+
+@pytest.mark.parametrize("method", ["", "GET /", "POST\r\nA: b", "PO\u0160T"])
+def test_a_method_is_one_word(method: str) -> None:
+    with pytest.raises(BrokenRequest):
+        write_request(method, "/", "a", {}, None)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import asyncio
 import select
 
-from services.bus.http1.message import Answer, BrokenAnswer
+from services.bus.http1.answer import Answer, BrokenAnswer
 
 _MOST_HELD = 256 * 1024
 """Bytes of a body held before the peer is made to wait for its reader."""
@@ -16,7 +16,8 @@ class TooLate(Exception):
 class Connection(asyncio.Protocol):
     """`ask` once; then `answer` grows until `answer.complete`; `fault` says why it never will.
 
-    A fault is TooLate, BrokenAnswer, or the OSError with which the transport broke.
+    A fault is TooLate, BrokenAnswer, or the OSError with which the transport broke. `closed` is at our
+    word or the peer's, `lost` is done when the loop has let go of it.
     """
 
     __slots__ = (
@@ -25,7 +26,6 @@ class Connection(asyncio.Protocol):
         "_heard",
         "_held",
         "_loop",
-        "_lost",
         "_paused",
         "_timer",
         "_transport",
@@ -34,6 +34,7 @@ class Connection(asyncio.Protocol):
         "closed",
         "expires",
         "fault",
+        "lost",
         "origin",
         "reused",
     )
@@ -42,7 +43,6 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._transport: asyncio.Transport
         self._arrived = select.poll()
-        self._lost: asyncio.Future[None] = loop.create_future()
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: float | None = None
@@ -53,6 +53,7 @@ class Connection(asyncio.Protocol):
         self.answer: Answer | None = None
         self.fault: Exception | None = None
         self.closed = False
+        self.lost: asyncio.Future[None] = loop.create_future()
         self.reused = False
         self.expires = 0.0
 
@@ -83,9 +84,9 @@ class Connection(asyncio.Protocol):
         answer, self.answer = self.answer, None
         self.stop_clock()
         assert answer is not None
-        whole = answer.complete
-        if not whole or not answer.reusable or self.closed or self.unwritten:
-            self.close(politely=whole)
+        settled = answer.complete and not self.unwritten
+        if not settled or not answer.reusable or self.closed:
+            self.close(politely=settled)
             return False
         if self._paused:
             self._paused = False
@@ -167,9 +168,6 @@ class Connection(asyncio.Protocol):
         """Ends it under whoever waits."""
         self._fail(ConnectionAbortedError("closed by us"))
 
-    async def wait_closed(self) -> None:
-        await self._lost
-
     # -- called by the loop ----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -200,8 +198,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._ended(error)
         self._set_timer(None)
-        if not self._lost.done():
-            self._lost.set_result(None)
+        if not self.lost.done():
+            self.lost.set_result(None)
 
     def _ended(self, error: Exception | None) -> None:
         """A peer that stops sending is one that has gone: what it was asked after that it never answers."""

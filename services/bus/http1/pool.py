@@ -19,7 +19,7 @@ class Pool:
         self._free = limit
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._unused: list[Connection] = []  # the one used last is at the end
-        self._open: set[Connection] = set()
+        self._open: set[Connection] = set()  # until the loop has let go of them
         self._ended = False
         self._sweeping: asyncio.TimerHandle | None = None
 
@@ -68,24 +68,24 @@ class Pool:
                 del unused[at]
                 if connection.expires > now and connection.usable():
                     return connection
-                self._close(connection)
+                connection.close()
         return None
 
     async def dial(self, origin: Origin, deadline: float) -> Connection:
         """A new connection; raises OSError, of which TimeoutError is one."""
         while len(self._unused) > self._free:
-            self._close(self._unused.pop(0))
+            self._unused.pop(0).close()
         connection = await self._dialer.dial(origin, deadline)
         self._open.add(connection)
+        connection.lost.add_done_callback(lambda _: self._open.discard(connection))
         if self._ended:
-            self._close(connection)
+            connection.close()
             raise ConnectionAbortedError("closed by us")
         return connection
 
     def give_back(self, connection: Connection) -> None:
         """After a request, however it ended."""
         if not connection.done():
-            self._open.discard(connection)
             return
         loop = asyncio.get_running_loop()
         connection.expires = loop.time() + KEPT_S
@@ -98,13 +98,9 @@ class Pool:
         now = loop.time()
         kept = [each for each in self._unused if not each.closed and each.expires > now]
         for connection in set(self._unused).difference(kept):
-            self._close(connection)
+            connection.close()
         self._unused = kept
         self._sweeping = loop.call_later(KEPT_S / 4, self._sweep) if kept else None
-
-    def _close(self, connection: Connection) -> None:
-        self._open.discard(connection)
-        connection.close()
 
     async def aclose(self) -> None:
         """Closes every connection; who waits for an answer gets ConnectionAbortedError."""
@@ -115,6 +111,5 @@ class Pool:
         for connection in ending:
             connection.abandon()
         self._unused.clear()
-        self._open.clear()
         for connection in ending:
-            await connection.wait_closed()
+            await connection.lost

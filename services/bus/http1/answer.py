@@ -1,4 +1,4 @@
-"""HTTP/1.1 as bytes: a request written, an answer read. No sockets, no clock.
+"""An answer in HTTP/1.1, read from bytes. No sockets, no clock.
 
 httptools judges the head's grammar; what it lets through and what frames the body is judged here. Bodies are
 taken apart here too, since httptools bounds neither chunk extensions nor trailers.
@@ -6,7 +6,6 @@ taken apart here too, since httptools bounds neither chunk extensions nor traile
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 
 import httptools
 
@@ -18,14 +17,11 @@ MOST_INTERIM = 8
 MOST_CHUNK_LINE = 1024
 """Bytes of a chunk's size with its extensions."""
 
-_OURS = frozenset({"connection", "content-length", "expect", "host", "te", "transfer-encoding", "upgrade"})
 _BODILESS = frozenset({204, 304})
 _CRLF = b"\r\n"
 _BLANK = b"\r\n\r\n"
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110's word for a name
-_NAME = re.compile(_TOKEN)
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,12})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
-_TRAILERS = re.compile(rb"(?:%b:[\t\x20-\x7e\x80-\xff]*\r\n)*" % _TOKEN.encode())
+_TRAILERS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*\r\n)*")
 
 
 class BrokenAnswer(Exception):
@@ -34,10 +30,6 @@ class BrokenAnswer(Exception):
 
 class BrokenOff(BrokenAnswer):
     """The peer went before its answer was whole."""
-
-
-class BrokenRequest(Exception):
-    """What was to be sent would be read as something else; not a byte of it may leave."""
 
 
 class Headers(Mapping[str, str]):
@@ -63,33 +55,6 @@ class Headers(Mapping[str, str]):
 
     def __repr__(self) -> str:
         return f"Headers({list(self)})"  # values may be personal or secret
-
-
-@lru_cache(maxsize=256)
-def _start(name: str) -> str:
-    if not _NAME.fullmatch(name) or name.lower() in _OURS:
-        raise BrokenRequest("a header's name is not one that may be given")
-    return f"{name}: "
-
-
-def write_request(
-    method: str, target: str, host: str, headers: Mapping[str, str], body: bytes | None
-) -> bytes:
-    """The request as it leaves. Raises BrokenRequest where a value would end its line or is not ASCII.
-
-    `method`, `host` and `target` are checked by who makes them.
-    """
-    lines = [f"{method} {target} HTTP/1.1\r\nHost: {host}"]
-    for name, value in headers.items():
-        if not (value.isascii() and value.isprintable()):
-            raise BrokenRequest("a header's value has a character that would break it")
-        lines.append(_start(name) + value)
-    if body is None:
-        if method not in {"GET", "HEAD", "OPTIONS"}:
-            lines.append("Content-Length: 0")
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
-    lines.append(f"Content-Length: {len(body)}\r\n\r\n")
-    return "\r\n".join(lines).encode("ascii") + body
 
 
 class Answer:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.bus.http1 import pool as pools
+from services.bus.http1.dial import Dialer
 from services.bus.partner import Outage, PartnerError, PartnerHttp, Reply, Retryable, Unknown
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -133,6 +134,17 @@ async def test_a_place_is_free_again_however_a_request_ends() -> None:
         await asyncio.gather(given_up, waiting, return_exceptions=True)
         await fault(http, url, deadline_s=0.05)
         assert (await ask(http, url)).ok
+
+
+async def test_a_place_that_comes_as_its_waiter_gives_up_is_not_lost() -> None:
+    places = pools.Pool(1, Dialer())
+    assert places.try_enter()
+    waiting = asyncio.create_task(places.enter(5))
+    await asyncio.sleep(0)
+    places.leave()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert places.try_enter()
 
 
 async def test_one_service_of_a_biller_does_not_take_anothers_connection() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
@@ -57,10 +57,8 @@ class Client:
 
     doors: Doors
     random: Random
-    say: Callable[[str], None]
     duplicating: bool = False
     copies: int = 0
-    sent: int = 0
     tries: int = 0
     _turn: count[int] = field(default_factory=count)
 
@@ -108,7 +106,6 @@ class Client:
             if not waiting or time.monotonic() > until:
                 break
             await asyncio.sleep(AGAIN_S)
-        self.sent += len(request.said)
 
     async def _wait_for(self, payment: Payment, until: float) -> None:
         while payment.accepted is None and time.monotonic() < until:  # noqa: ASYNC110 - it has no event

@@ -48,7 +48,7 @@ async def run(settings: Settings, folder: Path, say: Callable[[str], None]) -> F
     began = time.monotonic()
     async with World(folder, say, settings.replicas) as world:
         say(f"started in {time.monotonic() - began:.0f} s; {len(faults)} faults in {settings.length_s:.0f} s")
-        async with Client(world, Random(f"client {settings.seed}"), say) as client:
+        async with Client(world, Random(f"client {settings.seed}")) as client:
             storm = Storm(world, client, random, say)
             sending = asyncio.create_task(client.send(plan.requests))
             await storm.strike(faults)

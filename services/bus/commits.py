@@ -5,7 +5,7 @@ What the broker does not take stays dirty and goes again; a commit of an earlier
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -75,10 +75,16 @@ class Commits:
             self._wanted.clear()
             await self.write([each for each in owned.values() if each.live and each.open])
 
-    async def write(self, partitions: Collection[Owned]) -> None:
-        """Commits each stretch of these partitions that has changed."""
+    async def write(
+        self, partitions: Collection[Owned], *, last: Container[tuple[int, bytes]] | None = None
+    ) -> None:
+        """Commits each stretch of these partitions that has changed.
+
+        `last`: nothing of them will be sent any more but what is at work, by partition number and key;
+        then a commit names what is in doubt, so that the next owner waits for nothing else.
+        """
         async with self._writing:
-            dirty = self._dirty(partitions)
+            dirty = self._dirty(partitions) if last is None else self._last(partitions, last)
             main = [one for one in dirty if not one.stretch.scope]
             behind = [one for one in dirty if one.stretch.scope]
             await asyncio.gather(self._write_main(main), *map(self._write_cursor, behind))
@@ -91,6 +97,20 @@ class Commits:
             Dirty(owned, stretch, stretch.progress.snapshot(ahead, owned.ticket.generation))
             for owned, stretch in stretches
         ]
+        return [one for one in found if one.stretch.saved != one.commit]
+
+    def _last(self, partitions: Collection[Owned], at_work: Container[tuple[int, bytes]]) -> list[Dirty]:
+        found = []
+        for owned in partitions:
+            keys = {key for key in owned.queues if (owned.partition.partition, key) in at_work}
+            for stretch in owned.stretches if owned.open and not owned.halted else ():
+                named = owned.in_doubt(stretch, keys)
+                snapshot = (
+                    stretch.progress.snapshot(0, owned.ticket.generation)
+                    if named is None
+                    else stretch.progress.last_snapshot(named, owned.ticket.generation)
+                )
+                found.append(Dirty(owned, stretch, snapshot))
         return [one for one in found if one.stretch.saved != one.commit]
 
     async def _write_main(self, dirty: list[Dirty]) -> None:

@@ -128,7 +128,7 @@ class Delivery(Generic[E]):
                     other.cancel()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(COMMIT_LIMIT_S):
-                    await self._commits.write(list(self._owned.values()))
+                    await self._commits.write(list(self._owned.values()), last=self._busy)
         finally:
             for owned in self._owned.values():
                 owned.live = False
@@ -175,7 +175,7 @@ class Delivery(Generic[E]):
         await self._drain(given_up, REVOKED_DRAIN_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REVOKED_COMMIT_S):
-                await self._commits.write(given_up)
+                await self._commits.write(given_up, last=self._busy)
         for owned in given_up:
             if self._owned.get(owned.partition) is owned:
                 del self._owned[owned.partition]

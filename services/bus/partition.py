@@ -5,6 +5,7 @@ behind one. Cursors go by scope: the biller's slug, or slug and a hash of the ke
 """
 
 from collections import deque
+from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
@@ -12,7 +13,7 @@ from hashlib import blake2b
 from aiokafka import TopicPartition
 
 from services.bus.doubt import Item
-from services.bus.progress import Progress, Restored
+from services.bus.progress import SPAN, Progress, Restored
 
 Commit = tuple[int, str]
 """A committed offset and its metadata."""
@@ -130,6 +131,25 @@ class Owned:
             return True
         queue.append(item)
         return False
+
+    def in_doubt(self, stretch: Stretch, at_work: Container[bytes]) -> set[int] | None:
+        """The offsets of a stretch for which a request may have left; None where they are too many to name.
+
+        `at_work` are the keys whose first record is with the partner now.
+        """
+        next_unread = stretch.progress.next
+        if stretch.doubt.reserved > stretch.progress.position + SPAN:
+            return None
+        unread = range(
+            next_unread, max(stretch.doubt.reserved, max(stretch.doubt.only or (), default=-1) + 1)
+        )
+        found = {offset for offset in unread if stretch.doubt.in_doubt(offset)}
+        for key, queue in self.queues.items():
+            found.update(item.at for item in queue if item.stretch is stretch and item.in_doubt)
+            first = queue[0]
+            if first.stretch is stretch and (key in at_work or first.outcome is not None):
+                found.add(first.at)
+        return found
 
     def suspended_scope(self, key: bytes) -> str | None:
         """The scope for whose cursor a key has to wait."""

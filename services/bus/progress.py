@@ -141,14 +141,16 @@ class Progress:
     @classmethod
     def resume(cls, committed: int, restored: Restored, *, exact: bool = False) -> Self:
         """Goes on from a commit; what it left in doubt stays in every commit until it is settled."""
-        reserved = max(committed, restored.reserved)
         named = set(restored.only) if restored.only is not None else set()
+        reserved = max(committed, restored.reserved, max(named, default=-1) + 1)
         if exact and restored.only is None:
             named = set(range(committed, min(reserved, committed + SPAN))) - restored.done
         return cls(
             committed,
             reserved,
             finished=set(restored.done),
+            # what comes after an earlier owner's doubts waits for none of them
+            sent=reserved,
             doubt_ends=reserved,
             exact=exact,
             named=named,
@@ -217,6 +219,15 @@ class Progress:
             reserved = self.reserved = max(position, self.doubt_ends)
         text = encode_metadata(position, reserved, self.finished, generation=generation, until=self.until)
         return Snapshot(position, reserved, text)
+
+    def last_snapshot(self, in_doubt: Iterable[int], generation: int = 0) -> "Snapshot":
+        """What to commit when nothing more will be sent: in doubt is just what is named."""
+        position = self.position
+        done = {offset for offset in self.finished if offset > position}
+        text = encode_metadata(
+            position, position, done, only=in_doubt, generation=generation, until=self.until
+        )
+        return Snapshot(position, position, text)
 
     def _exact_snapshot(self, position: int, generation: int) -> "Snapshot":
         self.named = {offset for offset in self.named if offset >= position}

@@ -1,32 +1,77 @@
 """What a request's body must be before any code of ours sees it: small, in time, plain, and unambiguous.
 
 A pure ASGI middleware. Bodies are read whole and checked (JSON and forms), except on the routes that
-stream one; there size and pace are held while the route reads.
+stream one; there size and pace are held while the route reads. A route may say that it takes its body
+another way (`takes`), as the intakes do that must not refuse a whole batch, or money, for one text.
 """
 
 import json
+import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.bus.clock import Clock
 from services.bus.pace import Pace, too_large
 from services.bus.problem import Problem, send_problem
+from services.bus.wire import Malformed
 
 MAX_DEPTH = 16
 MAX_FIELDS = 200
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _F = TypeVar("_F", bound=Callable[..., Any])
-Route = tuple[re.Pattern[str], frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """How an endpoint takes its body.
+
+    `streamed`: it reads `request.stream()` itself, up to `bif_limit_bytes`. `limit`: most bytes, where it is
+    not the service's own limit. `texts`: control characters are the endpoint's to judge, field by field.
+    `batch`: the member of a JSON body whose items are judged one by one; see `items_of`.
+    """
+
+    streamed: bool = False
+    limit: int | None = None
+    texts: bool = False
+    batch: str | None = None
+
+
+Route = tuple[re.Pattern[str], frozenset[str], Taking]
+_COMMON = Taking()
+
+
+def takes(*, limit: int | None = None, texts: bool = False, batch: str | None = None) -> Callable[[_F], _F]:
+    """Marks an endpoint that takes its body as `Taking` says."""
+
+    def mark(endpoint: _F) -> _F:
+        endpoint.__dict__["taking"] = Taking(limit=limit, texts=texts or batch is not None, batch=batch)
+        return endpoint
+
+    return mark
 
 
 def streams(endpoint: _F) -> _F:
     """Marks an endpoint that reads `request.stream()` itself, up to `bif_limit_bytes`."""
-    endpoint.__dict__["streams"] = True
+    endpoint.__dict__["taking"] = Taking(streamed=True)
     return endpoint
+
+
+def items_of(request: Request, body: Mapping[str, object], batch: str, most: int) -> list[object]:
+    """The items of a batch, one to `most`; in the place of one that can be misread stands its Malformed.
+
+    Raises Problem 422 for what is no batch.
+    """
+    items = body.get(batch)
+    if not isinstance(items, list) or not 1 <= len(items) <= most:
+        refuse_field(batch, f"a list of 1 to {most} items")
+    broken: Mapping[int, Malformed] = request.scope.get("broken_items", {})
+    return [broken.get(index, item) for index, item in enumerate(items)]
 
 
 class Bodies:
@@ -34,37 +79,43 @@ class Bodies:
 
     Args:
         limit: largest body in bytes; larger ones are answered 413, chunked or not.
-        streamed: paths and methods whose endpoint is marked `streams`, held to `stream_limit`.
+        stream_limit: the same for bodies that the endpoint streams.
+        routes: paths and methods whose endpoint takes its body in a way of its own.
     """
 
     def __init__(
-        self, app: ASGIApp, *, clock: Clock, limit: int, stream_limit: int, streamed: list[Route]
+        self, app: ASGIApp, *, clock: Clock, limit: int, stream_limit: int, routes: Sequence[Route]
     ) -> None:
         self._app = app
         self._clock = clock
         self._limit = limit
         self._stream_limit = stream_limit
-        self._streamed = streamed
+        self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        streamed = any(
-            path.match(scope["path"]) and scope["method"] in methods for path, methods in self._streamed
-        )
-        limit = self._stream_limit if streamed else self._limit
+        taking = self._taking(scope)
+        limit = self._stream_limit if taking.streamed else taking.limit or self._limit
         try:
             check_head(scope, headers, limit)
             held = Pace(receive, self._clock, limit)
-            if not streamed:
+            if not taking.streamed:
                 body = await held.whole()
-                check_body(headers.get(b"content-type", b""), body)
+                broken = check_body(headers.get(b"content-type", b""), body, taking)
+                scope["broken_items"] = broken
         except Problem as problem:
             await send_problem(problem, send)
             return
-        await self._app(scope, held if streamed else replay(body, receive), send)
+        await self._app(scope, held if taking.streamed else replay(body, receive), send)
+
+    def _taking(self, scope: Scope) -> Taking:
+        for path, methods, taking in self._routes:
+            if scope["method"] in methods and path.match(scope["path"]):
+                return taking
+        return _COMMON
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
@@ -95,18 +146,20 @@ def check_head(scope: Scope, headers: dict[bytes, bytes], limit: int) -> None:
         raise too_large(limit)
 
 
-def check_body(content_type: bytes, body: bytes) -> None:
+def check_body(content_type: bytes, body: bytes, taking: Taking = _COMMON) -> dict[int, Malformed]:
     """Refuses JSON and forms that two readers could understand differently.
 
-    Raises Problem 400 or 422 naming the field and what was expected, never the value.
+    Returns what is wrong within items of a batch, by their place. Raises Problem 400 or 422 naming the field
+    and what was expected, never the value.
     """
     kind = content_type.split(b";")[0].strip().lower()
     if not body:
-        return
+        return {}
     if kind == b"application/x-www-form-urlencoded":
-        check_form(body)
+        check_form(body, texts=taking.texts)
     elif not kind or kind == b"application/json" or kind.endswith(b"+json"):
-        check_json(body)
+        return check_json(body, taking)
+    return {}
 
 
 def refuse_field(field: str, expected: str) -> NoReturn:
@@ -115,10 +168,14 @@ def refuse_field(field: str, expected: str) -> NoReturn:
     )
 
 
-def check_form(body: bytes) -> None:
+def check_form(body: bytes, *, texts: bool = False) -> None:
+    """`texts`: the endpoint judges them, bytes that are no UTF-8 (they become U+FFFD) among them."""
     try:
         pairs = parse_qsl(
-            body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
+            body.decode("ascii"),
+            keep_blank_values=True,
+            errors="replace" if texts else "strict",
+            max_num_fields=MAX_FIELDS,
         )
     except ValueError:
         raise Problem(
@@ -129,7 +186,7 @@ def check_form(body: bytes) -> None:
         field = shown(name)
         if name in seen:
             refuse_field(field, "the field once")
-        if _CONTROL.search(value) or _CONTROL.search(name):
+        if not texts and (_CONTROL.search(value) or _CONTROL.search(name)):
             refuse_field(field, "text without control characters")
         seen.add(name)
 
@@ -139,68 +196,71 @@ def shown(name: str) -> str:
     return re.sub(r"[^\w.\-\[\]]", "?", name[:64])
 
 
-class _Twice(ValueError):
-    pass
+class _Doubled(dict[str, Any]):
+    """An object that has a member more than once."""
+
+    twice: str
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise _Twice(next(name for name in names if names.count(name) > 1))
-    return found
+    if len(found) == len(pairs):
+        return found
+    names = [name for name, _ in pairs]
+    doubled = _Doubled(found)
+    doubled.twice = next(name for name in names if names.count(name) > 1)
+    return doubled
 
 
-def _no_constant(_: str) -> NoReturn:
-    raise ValueError("a number")
+Path = tuple[str | int, ...]
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if number in (float("inf"), float("-inf")):
-        raise ValueError("a finite number")
-    return number
-
-
-def check_json(body: bytes) -> None:
+def check_json(body: bytes, taking: Taking = _COMMON) -> dict[int, Malformed]:
     try:
-        document = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite
-        )
-    except _Twice as twice:
-        refuse_field(shown(str(twice)), "the field once in its object")
+        document = json.loads(body.decode("utf-8"), object_pairs_hook=_members)
     except RecursionError:
         raise _too_deep() from None
     except ValueError:
-        raise Problem(400, "Malformed JSON", "Expected one JSON document in UTF-8, finite numbers.") from None
-    for path, text in walk(document):
-        if len(path) >= MAX_DEPTH:
-            raise _too_deep()
-        if not text.isprintable() and _CONTROL.search(text):
-            refuse_field(named(path) or "body", "text without control characters")
+        raise Problem(400, "Malformed JSON", "Expected one JSON document in UTF-8.") from None
+    broken: dict[int, Malformed] = {}
+    for path, expected in faults(document, texts=not taking.texts):
+        match path:
+            case (str(member), int(item), *within) if member == taking.batch:
+                broken.setdefault(item, Malformed(named(tuple(within)) or named(path), expected))
+            case _:
+                refuse_field(named(path) or "body", expected)
+    return broken
 
 
 def _too_deep() -> Problem:
     return Problem(400, "JSON too deep", f"At most {MAX_DEPTH} levels are taken.")
 
 
-def walk(document: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Every value's path with its text ('' where it is none); names of members count as text."""
-    waiting: list[tuple[tuple[str | int, ...], Any]] = [((), document)]
+def faults(document: Any, *, texts: bool) -> Iterator[tuple[Path, str]]:
+    """Where a document can be misread, and what was expected there; `texts`: control characters count."""
+    waiting: list[tuple[Path, Any]] = [((), document)]
     while waiting:
         path, value = waiting.pop()
-        if isinstance(value, str):
-            yield path, value
-            continue
-        yield path, ""
+        if len(path) >= MAX_DEPTH:
+            raise _too_deep()
         if isinstance(value, dict):
-            for name, item in value.items():
-                yield path, name
-                waiting.append(((*path, name), item))
+            if isinstance(value, _Doubled):
+                yield (*path, value.twice), "the field once in its object"
+            if texts and any(_garbled(name) for name in value):
+                yield path, "text without control characters"
+            waiting += [((*path, name), item) for name, item in value.items()]
         elif isinstance(value, list):
             waiting += [((*path, number), item) for number, item in enumerate(value)]
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield path, "a finite number"
+        elif texts and isinstance(value, str) and _garbled(value):
+            yield path, "text without control characters"
 
 
-def named(path: tuple[str | int, ...]) -> str:
+def _garbled(text: str) -> bool:
+    return not text.isprintable() and _CONTROL.search(text) is not None
+
+
+def named(path: Path) -> str:
     """A path as people write it: `payments[3].PaymentAmount`."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in path).lstrip(".")

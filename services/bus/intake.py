@@ -48,7 +48,7 @@ def create_app(
     Args:
         service: the service's name, as metrics and the OpenAPI document carry it.
         bus: what routes find as `request.app.state.bus`.
-        routers: the service's own routes. An endpoint marked `bodies.streams` reads its body itself.
+        routers: the service's own routes. An endpoint may be marked by `bodies.streams` or `bodies.takes`.
         ready: what /readyz asks, by name; a check answers within 2 s, and may be a coroutine function.
     """
     app = FastAPI(title=f"billbus {service}", version="1", docs_url=None, redoc_url=None)
@@ -62,7 +62,7 @@ def create_app(
         clock=bus.clock,
         limit=bus.settings.body_limit_bytes,
         stream_limit=bus.settings.bif_limit_bytes,
-        streamed=streamed_routes(routers),
+        routes=routes_of_their_own(routers),
     )
     app.add_middleware(Crowd, limit=bus.settings.concurrency_limit, billers=bus.billers)
     app.add_middleware(Observed, service=service, bus=bus)
@@ -70,12 +70,13 @@ def create_app(
     return app
 
 
-def streamed_routes(routers: Sequence[APIRouter]) -> list[Route]:
+def routes_of_their_own(routers: Sequence[APIRouter]) -> list[Route]:
+    """The routes whose endpoint takes its body in a way of its own."""
     return [
-        (route.path_regex, frozenset(route.methods or ()))
+        (route.path_regex, frozenset(route.methods or ()), taking)
         for router in routers
         for route in router.routes
-        if isinstance(route, APIRoute) and getattr(route.endpoint, "streams", False)
+        if isinstance(route, APIRoute) and (taking := getattr(route.endpoint, "taking", None))
     ]
 
 

@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Body, Depends, Request, Response
 from pydantic import BaseModel, Field
 
 from services.bus import metrics
 from services.bus.accounts import AccountsView
 from services.bus.auth import biller_of
 from services.bus.billers import Biller
+from services.bus.bodies import items_of, takes
 from services.bus.problem import Problem
 from services.bus.publisher import NotAcknowledged
 from services.bus.service import Bus
@@ -21,7 +22,6 @@ from services.payments.handlers import receive_payment
 from services.payments.notice import NoticeReader
 
 Speaker = Annotated[Biller, Depends(biller_of)]
-MOST_IN_BATCH = 500
 RETRY_AFTER_S = 2
 
 
@@ -49,17 +49,18 @@ class BatchReceipt(BaseModel):
     results: list[ItemResult]
 
 
-class Batch(BaseModel):
-    payments: list[dict[str, Any]] = Field(min_length=1, max_length=MOST_IN_BATCH)
-
-
 def routes(bus: Bus, accounts: AccountsView, reader: NoticeReader, bank_files: BankFileReader) -> APIRouter:
     """The intake of payments; each answer 2xx comes after all in-sync replicas have every event."""
     router = APIRouter()
+    rule = reader.contract.payment_form.batch
+    payments = {"type": "array", "minItems": 1, "maxItems": rule.max_items, "items": {"type": "object"}}
+    batch_schema = {"required": [rule.envelope], "properties": {rule.envelope: payments}}
 
-    def received(told: Mapping[str, object], biller: Biller, via: str) -> PaymentReceived:
+    def received(told: object, biller: Biller, via: str) -> PaymentReceived:
         if not accounts.ready:  # just started: every account would look unknown, and the payment be parked
             raise Problem(503, "Not ready", "The accounts are still being read.", retry_after=RETRY_AFTER_S)
+        if isinstance(told, Malformed):
+            raise told
         notice = reader.read(told, biller)
         ours = biller.invoice_cloud.biller_guid
         if notice.biller_guid is not None and notice.biller_guid.lower() != ours.lower():
@@ -77,9 +78,7 @@ def routes(bus: Bus, accounts: AccountsView, reader: NoticeReader, bank_files: B
             else:
                 metrics.ACCEPTED.labels("payments", biller.slug, "payment").inc()
 
-    async def take(
-        items: Sequence[Mapping[str, object]], biller: Biller, via: str, response: Response
-    ) -> BatchReceipt:
+    async def take(items: Sequence[object], biller: Biller, via: str, response: Response) -> BatchReceipt:
         results: list[ItemResult] = []
         events: list[tuple[int, PaymentReceived]] = []
         for index, told in enumerate(items):
@@ -111,9 +110,15 @@ def routes(bus: Bus, accounts: AccountsView, reader: NoticeReader, bank_files: B
         return Receipt(PaymentGUID=event.payment_guid)
 
     @router.post("/ic/{biller}/payments/batch", response_model=BatchReceipt)
-    async def pay_batch(batch: Batch, biller: Speaker, response: Response) -> BatchReceipt:
-        """Up to 500 payments with a result for each; 207 when not all were accepted."""
-        return await take(batch.payments, biller, "batch", response)
+    @takes(batch=rule.envelope)
+    async def pay_batch(
+        request: Request,
+        batch: Annotated[dict[str, Any], Body(json_schema_extra=batch_schema)],
+        biller: Speaker,
+        response: Response,
+    ) -> BatchReceipt:
+        """Payments with a result for each; 207 when not all were accepted."""
+        return await take(items_of(request, batch, rule.envelope, rule.max_items), biller, "batch", response)
 
     @router.post("/ic/{biller}/bank-files", response_model=BatchReceipt)
     async def bank_file(request: Request, biller: Speaker, response: Response) -> BatchReceipt:

@@ -22,6 +22,15 @@ GUID = re.compile(r"[A-Za-z0-9{}._:-]{1,80}")
 AMOUNT = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,4})?")
 
 
+class BatchRule(BaseModel):
+    """How payments come together in JSON: the member that lists them, and how many at most."""
+
+    model_config = ConfigDict(frozen=True)
+
+    envelope: str
+    max_items: int
+
+
 class Form(BaseModel):
     """The payment form's section of the contract."""
 
@@ -32,7 +41,7 @@ class Form(BaseModel):
     words: dict[bool, str]
     date_formats: tuple[str, ...]
     max_text: int
-    batch: dict[str, str | int]
+    batch: BatchRule
 
 
 class PaymentContract(BaseModel):
@@ -95,8 +104,10 @@ class NoticeReader:
         self.contract = contract
         self._support = support
 
-    def read(self, told: Mapping[str, object], biller: Biller) -> Notice:
+    def read(self, told: object, biller: Biller) -> Notice:
         """Raises Malformed naming the first field that does not read as agreed."""
+        if not isinstance(told, Mapping):
+            raise Malformed("payment", "an object")
         text = {name: self._text(told, name) for name in (*self._form.fields, *self._form.assumed)}
         guid = text["payment_guid"] or ""
         if not GUID.fullmatch(guid):

@@ -147,7 +147,9 @@ class ChangeReader:
     def named(self, told: object) -> str | None:
         """The id under which an answer names the change, as far as it can be repeated."""
         told_id = told.get(self.contract.names.id) if isinstance(told, Mapping) else None
-        return told_id if isinstance(told_id, str) and len(told_id) <= self.contract.max_id_length else None
+        if not isinstance(told_id, str) or not told_id.isprintable():
+            return None
+        return told_id if len(told_id) <= self.contract.max_id_length else None
 
     def _type(self, told: Mapping[str, object]) -> ChangeType:
         names, types = self.contract.names, self.contract.types

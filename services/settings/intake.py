@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Depends, Response
+from fastapi import APIRouter, Body, Depends, Request, Response
 from pydantic import BaseModel, Field
 
 from services.bus import metrics
 from services.bus.accounts import AccountsView, Ambiguous, NoMatch
 from services.bus.auth import biller_of
 from services.bus.billers import Biller
+from services.bus.bodies import items_of, takes
 from services.bus.problem import Problem
 from services.bus.publisher import NotAcknowledged
 from services.bus.service import Bus
@@ -92,6 +93,8 @@ class ChangeLog:
 
     def read(self, told: object, biller: Biller) -> list[SettingChanged]:
         """The facts of one change; raises Malformed, Unsupported, or Problem while nobody can resolve it."""
+        if isinstance(told, Malformed):
+            raise told
         if not (self._accounts.ready and self._known.ready):  # just started: every number would look unknown
             raise Problem(503, "Not ready", "The views are still being read.", retry_after=RETRY_AFTER_S)
         at = self._bus.clock.now()
@@ -162,16 +165,15 @@ def routes(log: ChangeLog, reader: ChangeReader, accounts: AccountsView, known: 
     @router.post(
         "/ic/{biller}/changes", response_model=LogReceipt | ItemResult, response_model_exclude_none=True
     )
+    @takes(batch=contract.envelope)
     async def changes(
-        biller: Speaker, told: Annotated[dict[str, Any], Body()], response: Response
+        request: Request, biller: Speaker, told: Annotated[dict[str, Any], Body()], response: Response
     ) -> LogReceipt | ItemResult:
         """IC's change log, up to 500 changes with a result for each (207 when not all were accepted), or
         one change by itself."""
         if contract.envelope not in told:
             return await log.take_one(told, biller)
-        several = told[contract.envelope]
-        if not isinstance(several, list) or not 1 <= len(several) <= contract.max_items:
-            raise _refused(contract.envelope, f"a list of 1 to {contract.max_items} changes")
+        several = items_of(request, told, contract.envelope, contract.max_items)
         receipt = await log.take(several, biller)
         response.status_code = 200 if receipt.accepted == len(several) else 207
         return receipt

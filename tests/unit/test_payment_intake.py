@@ -1,5 +1,6 @@
 """What IC is answered for a payment while the service has just started, and once it knows the accounts."""
 
+import json
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
@@ -67,3 +68,64 @@ async def test_a_payment_before_the_accounts_are_known_is_to_be_sent_again_never
     again = await intake.client.post("/ic/acme/payments", data=form)
     assert again.status_code == 200
     assert [(event.account, event.resolution) for event in intake.published] == [(ACCOUNT, "matched")]
+
+
+TWICE = '{"PaymentGUID": "g-2", "PaymentGUID": "g-3"}'
+
+
+@pytest.mark.parametrize(
+    ("bad", "field"),
+    [
+        ('"garbage"', "payment"),
+        ("null", "payment"),
+        ("[]", "payment"),
+        (TWICE, "PaymentGUID"),
+        ('{"PaymentGUID": "a\\u0007b"}', "PaymentGUID"),
+        ('{"PaymentGUID": "g-2", "PaymentAmount": 1e999}', "PaymentAmount"),
+    ],
+)
+async def test_one_bad_item_is_answered_by_itself_and_the_others_are_taken(
+    intake: Intake, bad: str, field: str
+) -> None:
+    intake.accounts.ready = True
+    good = json.dumps(a_form(BillerGUID=intake.guid))
+    answer = await intake.client.post(
+        "/ic/acme/payments/batch",
+        content=f'{{"payments": [{bad}, {good}]}}',
+        headers={"Content-Type": "application/json"},
+    )
+    assert answer.status_code == 207, answer.text
+    told = answer.json()
+    assert [each["status"] for each in told["results"]] == ["malformed", "accepted"]
+    assert told["results"][0]["field"] == field
+    assert [event.account for event in intake.published] == [ACCOUNT]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"payments": []}',
+        '{"payments": {}}',
+        "{}",
+        "[]",
+        '{"payments": [{}], "payments": [{}]}',
+        json.dumps({"payments": [{}] * 501}),
+    ],
+)
+async def test_what_is_no_batch_is_refused_whole(intake: Intake, body: str) -> None:
+    intake.accounts.ready = True
+    answer = await intake.client.post(
+        "/ic/acme/payments/batch", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] in ("payments", "body")
+
+
+def test_the_openapi_document_says_what_a_batch_is(intake: Intake) -> None:
+    operation = intake.app.openapi()["paths"]["/ic/{biller}/payments/batch"]["post"]
+    batch = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert batch["required"] == ["payments"]
+    assert (batch["properties"]["payments"]["minItems"], batch["properties"]["payments"]["maxItems"]) == (
+        1,
+        500,
+    )

@@ -1,5 +1,6 @@
 """What IC is answered for its change log, and how an enrollment is told."""
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -105,6 +106,31 @@ async def test_a_log_is_answered_change_by_change_and_the_good_ones_go_on(intake
         ("c-1", "autopay", True),
         ("c-4", "paperless", True),
     ]
+
+
+@pytest.mark.parametrize(
+    ("bad", "field"),
+    [
+        ("null", "change"),
+        ('{"ChangeID": "c-2", "ChangeID": "c-3"}', "ChangeID"),
+        ('{"ChangeID": "c\\u0007"}', "ChangeID"),
+        ('{"ChangeID": "\\ud800"}', "ChangeID"),
+    ],
+)
+async def test_a_change_that_can_be_misread_does_not_refuse_the_others(
+    intake: Intake, bad: str, field: str
+) -> None:
+    response = await intake.client.post(
+        "/ic/acme/changes",
+        content=f'{{"changes": [{bad}, {json.dumps(autopay("c-1"))}]}}',
+        headers={"Content-Type": "application/json"},
+    )
+
+    assert response.status_code == 207, response.text
+    answer = response.json()
+    assert [result["status"] for result in answer["results"]] == ["malformed", "accepted"]
+    assert answer["results"][0]["field"] == field
+    assert [event.change_id for event in intake.publisher.published] == ["c-1"]
 
 
 async def test_a_malformed_change_alone_is_a_problem_naming_the_field(intake: Intake) -> None:

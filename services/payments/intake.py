@@ -101,6 +101,7 @@ def routes(bus: Bus, accounts: AccountsView, reader: NoticeReader, bank_files: B
         return BatchReceipt(**counts, results=results)
 
     @router.post("/ic/{biller}/payments", response_model=Receipt)
+    @takes(texts=True)
     async def pay(request: Request, biller: Speaker) -> Receipt:
         """One posted payment, as IC's form."""
         form = await request.form(max_files=0, max_fields=100)

@@ -19,6 +19,13 @@ from services.bus.wire import Malformed
 LARGEST = Decimal("9999999999.99")
 OWN_PRODUCTS = frozenset({"portal", "autopay"})
 GUID = re.compile(r"[A-Za-z0-9{}._:-]{1,80}")
+READ = ("payment_guid", "biller_guid", "amount", "convenience_fee", "paid_at")
+TEXTS = (
+    *("invoice_number", "account_as_sent", "card_type", "product", "agent", "schedule_id", "schedule_kind"),
+    *("payment_type", "device", "description", "payer_name", "biller_reference"),
+)
+SPACES = re.compile(r"[\t\n\v\f\r\u2028\u2029]+")
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 AMOUNT = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,4})?")
 
 
@@ -108,35 +115,36 @@ class NoticeReader:
         """Raises Malformed naming the first field that does not read as agreed."""
         if not isinstance(told, Mapping):
             raise Malformed("payment", "an object")
-        text = {name: self._text(told, name) for name in (*self._form.fields, *self._form.assumed)}
+        text = {name: self._text(told, name) for name in READ}
+        texts = {name: self._plain(told, name) for name in TEXTS}
         guid = text["payment_guid"] or ""
         if not GUID.fullmatch(guid):
             raise Malformed(self.contract.wire("payment_guid"), "an id of 1 to 80 letters, digits or .:_-{}")
-        approved = self._flag(text["approved"])
+        approved = self._flag(told)
         tender = self.contract.payment_types.get(
-            text["payment_type"] or "", text["payment_type"] or "unknown"
+            texts["payment_type"] or "", texts["payment_type"] or "unknown"
         )
-        product_named = text["product"] or self.contract.default_product
-        schedule_named = text["schedule_kind"]
+        product_named = texts["product"] or self.contract.default_product
+        schedule_named = texts["schedule_kind"]
         notice = Notice(
             payment_guid=guid.strip("{}").lower(),
             biller_guid=text["biller_guid"],
-            invoice_number=text["invoice_number"],
-            account_as_sent=text["account_as_sent"],
+            invoice_number=texts["invoice_number"],
+            account_as_sent=texts["account_as_sent"],
             amount=self._money("amount", text["amount"], required=True),
             convenience_fee=self._money("convenience_fee", text["convenience_fee"]),
             approved=approved,
             tender=tender,
-            card_type=text["card_type"],
+            card_type=texts["card_type"],
             product=self.contract.products.get(product_named, product_named),
-            agent=text["agent"],
-            schedule_id=text["schedule_id"],
+            agent=texts["agent"],
+            schedule_id=texts["schedule_id"],
             schedule_kind=self.contract.schedule_kinds.get(schedule_named or "", schedule_named),
             paid_at=self._instant(text["paid_at"], biller.timezone),
-            description=text["description"],
-            payer_name=text["payer_name"],
-            biller_reference=text["biller_reference"],
-            unsupported=self._unsupported(biller, tender, product_named, text["device"], schedule_named),
+            description=texts["description"],
+            payer_name=texts["payer_name"],
+            biller_reference=texts["biller_reference"],
+            unsupported=self._unsupported(biller, tender, product_named, texts["device"], schedule_named),
         )
         if approved and notice.amount == 0 and notice.schedule_kind != "pay_in_full":
             raise Malformed(self.contract.wire("amount"), "more than 0.00 for an approved payment")
@@ -169,23 +177,35 @@ class NoticeReader:
         return None if tender in self.contract.payment_types.values() else f"tender {tender}"
 
     def _text(self, told: Mapping[str, object], name: str) -> str | None:
+        """A field that has to read as agreed; its own check follows."""
         wire = self.contract.wire(name)
         value = told.get(wire)
         if value is None:
             return None
-        if isinstance(value, bool | dict | list) or not isinstance(value, str | int | float | Decimal):
+        if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
             raise Malformed(wire, "text")
-        text = str(value).strip()
-        if len(text) > self._form.max_text or any(ord(sign) < 32 for sign in text):
-            raise Malformed(wire, f"at most {self._form.max_text} characters and no control characters")
-        return text or None
+        return str(value).strip() or None
 
-    def _flag(self, text: str | None) -> bool:
-        for value, word in self._form.words.items():
-            if (text or "").lower() == word.lower():
+    def _plain(self, told: Mapping[str, object], name: str) -> str | None:
+        """A field for which no money is refused: cut, without control characters, None where it is no text.
+
+        A number garbled so matches no account, and the payment is parked.
+        """
+        value = told.get(self.contract.wire(name))
+        if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+            return None
+        text = UNPRINTABLE.sub("\ufffd", SPACES.sub(" ", str(value))).strip()
+        return text[: self._form.max_text].rstrip() or None
+
+    def _flag(self, told: Mapping[str, object]) -> bool:
+        wire, words = self.contract.wire("approved"), self._form.words
+        said = told.get(wire)
+        if isinstance(said, bool):
+            return said
+        for value, word in words.items():
+            if isinstance(said, str) and said.strip().lower() == word.lower():
                 return value
-        words = self._form.words
-        raise Malformed(self.contract.wire("approved"), f"{words[True]} or {words[False]}")
+        raise Malformed(wire, f"{words[True]} or {words[False]}")
 
     def _money(self, name: str, text: str | None, *, required: bool = False) -> Decimal:
         expected = "an amount in USD such as 120.50, not negative, to the cent"

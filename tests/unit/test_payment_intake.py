@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -68,6 +69,18 @@ async def test_a_payment_before_the_accounts_are_known_is_to_be_sent_again_never
     again = await intake.client.post("/ic/acme/payments", data=form)
     assert again.status_code == 200
     assert [(event.account, event.resolution) for event in intake.published] == [(ACCOUNT, "matched")]
+
+
+async def test_a_form_is_not_refused_for_the_bytes_of_a_text(intake: Intake) -> None:
+    intake.accounts.ready = True
+    form = urlencode(a_form(BillerGUID=intake.guid) | {"PaymentMessage": "Approved\r\n\x07"})
+    answer = await intake.client.post(
+        "/ic/acme/payments",
+        content=f"{form}&CustomerName=Jos%E9",
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+    )
+    assert answer.status_code == 200, answer.text
+    assert intake.published[0].payer_name == "Jos\ufffd"
 
 
 TWICE = '{"PaymentGUID": "g-2", "PaymentGUID": "g-3"}'

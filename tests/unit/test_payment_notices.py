@@ -39,14 +39,41 @@ def test_a_form_is_read_to_the_cent() -> None:
         ("Approved", ""),
         ("PaymentDate", "yesterday"),
         ("PaymentDate", "0001-01-01"),
-        ("PaymentDescription", "a\x00b"),
-        ("PaymentDescription", "x" * 201),
+        ("PaymentGUID", "a\x00b"),
     ],
 )
 def test_a_malformed_field_is_named(field: str, value: str) -> None:
     with pytest.raises(Malformed) as refused:
         a_reader().read(a_form(**{field: value}), ACME)
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("field", "sent", "name", "kept"),
+    [
+        ("PaymentDescription", "Thank\r\nyou", "description", "Thank you"),
+        ("PaymentDescription", "a\x00b", "description", "a\ufffdb"),
+        ("PaymentDescription", "\ud800", "description", "\ufffd"),
+        ("PaymentDescription", "x" * 201, "description", "x" * 200),
+        ("CustomerName", "N" * 300, "payer_name", "N" * 200),
+        ("CustomerName", ["no", "text"], "payer_name", None),
+        ("CardType", "Vi\tsa", "card_type", "Vi sa"),
+        ("AgentID", "A" * 201, "agent", "A" * 200),
+        ("InvoiceNumber", "INV\x071", "invoice_number", "INV\ufffd1"),
+        ("PaymentMessage", "Approved\r\n" * 90, "description", None),
+        ("CustomerAddress", {"not": "read"}, "description", None),
+    ],
+)
+def test_money_is_not_refused_for_a_text_that_says_nothing_of_it(
+    field: str, sent: object, name: str, kept: str | None
+) -> None:
+    notice = a_reader().read({**a_form(), field: sent}, ACME)
+    assert getattr(notice, name) == kept
+
+
+@pytest.mark.parametrize(("sent", "approved"), [(True, True), (False, False), ("true", True)])
+def test_approved_may_be_a_json_boolean(sent: object, approved: bool) -> None:
+    assert a_reader().read({**a_form(), "Approved": sent}, ACME).approved is approved
 
 
 @pytest.mark.parametrize(

@@ -975,7 +975,9 @@ class PaymentReceived:
     account: str
     """IMT's canonical account number; '?' and the natural id while no account is known."""
     payment_guid: str
-    """IC's PaymentGUID, lower case: the natural id."""
+    """IC's PaymentGUID, lower case and without braces: the natural id."""
+    payment_guid_as_sent: str | None = None
+    """PaymentGUID as IC spells it, which is also how IMT has it; null: as payment_guid."""
     invoice_number: str | None = None
     """Invoice named by IC, verbatim."""
     account_as_sent: str | None = None
@@ -1024,6 +1026,7 @@ class PaymentReceived:
             "biller": self.biller,
             "account": self.account,
             "payment_guid": self.payment_guid,
+            "payment_guid_as_sent": self.payment_guid_as_sent,
             "invoice_number": self.invoice_number,
             "account_as_sent": self.account_as_sent,
             "resolution": self.resolution,
@@ -1053,6 +1056,7 @@ class PaymentReceived:
             biller=record["biller"],
             account=record["account"],
             payment_guid=record["payment_guid"],
+            payment_guid_as_sent=record["payment_guid_as_sent"],
             invoice_number=record["invoice_number"],
             account_as_sent=record["account_as_sent"],
             resolution=record["resolution"],

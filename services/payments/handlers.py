@@ -20,7 +20,7 @@ from services.bus.lane import (
     Settlement,
 )
 from services.events import PaymentOutcome, PaymentReceived, Resolution
-from services.payments.imt import Posting
+from services.payments.imt import Posting, guid_at_imt
 from services.payments.notice import Notice
 
 
@@ -42,6 +42,7 @@ def receive_payment(
         biller=biller.slug,
         account=account or f"?{notice.payment_guid}",
         payment_guid=notice.payment_guid,
+        payment_guid_as_sent=notice.payment_guid_as_sent,
         invoice_number=notice.invoice_number,
         account_as_sent=notice.account_as_sent,
         resolution=resolution,
@@ -130,7 +131,7 @@ async def find_payment(payment: PaymentReceived, imt: Imt, billers: Billers) -> 
         return NotFound()
     if not imt.looks_up(payment.biller):
         return CannotSay("this IMT has no look-up of payments", ever=False)
-    posting = await imt.find(payment.biller, payment.payment_guid)
+    posting = await imt.find(payment.biller, guid_at_imt(payment))
     if posting is None:
         return NotFound()
     if posting.amount != payment.amount or posting.account != payment.account:

@@ -24,6 +24,11 @@ class Posting:
     batch_day: date | None
 
 
+def guid_at_imt(payment: PaymentReceived) -> str:
+    """The PaymentGUID as IMT gets it and is asked for it: as IC spells it."""
+    return payment.payment_guid_as_sent or payment.payment_guid
+
+
 class DataPump:
     """Posts payments and looks them up by PaymentGUID; raises services.bus.partner's errors."""
 
@@ -37,7 +42,7 @@ class DataPump:
     async def post(self, payment: PaymentReceived, batch_day: date) -> Posting | Rejected:
         """Posts the premium, never the convenience fee; Rejected with IMT's own code where it says no."""
         body = self._wire.out(
-            payment_guid=payment.payment_guid,
+            payment_guid=guid_at_imt(payment),
             account=payment.account,
             invoice_number=payment.invoice_number,
             amount=money(payment.amount),
@@ -49,7 +54,7 @@ class DataPump:
             agent=payment.agent,
             schedule_id=payment.schedule_id,
             schedule_kind=payment.schedule_kind,
-            external_reference=payment.payment_guid,
+            external_reference=guid_at_imt(payment),
         )
         biller = self._billers[payment.biller]
         reply = await self._call(biller, "post_payment", body=body)

@@ -90,7 +90,7 @@ def routes(bus: Bus, accounts: AccountsView, reader: NoticeReader, bank_files: B
                 )
                 continue
             events.append((index, event))
-            results.append(ItemResult(index=index, PaymentGUID=event.payment_guid, status="accepted"))
+            results.append(ItemResult(index=index, PaymentGUID=event.payment_guid_as_sent, status="accepted"))
         await publish(biller, results, events)
         counts = {
             state: sum(r.status == state for r in results) for state in ("accepted", "malformed", "try_again")
@@ -108,7 +108,7 @@ def routes(bus: Bus, accounts: AccountsView, reader: NoticeReader, bank_files: B
         event = checked(received, dict(form.items()), biller, "form")
         await bus.publisher.publish(event)
         metrics.ACCEPTED.labels("payments", biller.slug, "payment").inc()
-        return Receipt(PaymentGUID=event.payment_guid)
+        return Receipt(PaymentGUID=event.payment_guid_as_sent or event.payment_guid)
 
     @router.post("/ic/{biller}/payments/batch", response_model=BatchReceipt)
     @takes(batch=rule.envelope)

@@ -18,7 +18,7 @@ from services.bus.wire import Malformed
 
 LARGEST = Decimal("9999999999.99")
 OWN_PRODUCTS = frozenset({"portal", "autopay"})
-GUID = re.compile(r"[A-Za-z0-9{}._:-]{1,80}")
+GUID = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._:-]{1,80}")
 READ = ("payment_guid", "biller_guid", "amount", "convenience_fee", "paid_at")
 TEXTS = (
     *("invoice_number", "account_as_sent", "card_type", "product", "agent", "schedule_id", "schedule_kind"),
@@ -78,6 +78,7 @@ class Notice:
     """One payment as IC told it, in our words; amounts in USD, `paid_at` in UTC."""
 
     payment_guid: str
+    payment_guid_as_sent: str
     biller_guid: str | None
     invoice_number: str | None
     account_as_sent: str | None
@@ -117,9 +118,10 @@ class NoticeReader:
             raise Malformed("payment", "an object")
         text = {name: self._text(told, name) for name in READ}
         texts = {name: self._plain(told, name) for name in TEXTS}
-        guid = text["payment_guid"] or ""
+        spelled = text["payment_guid"] or ""
+        guid = spelled.removeprefix("{").removesuffix("}").lower()
         if not GUID.fullmatch(guid):
-            raise Malformed(self.contract.wire("payment_guid"), "an id of 1 to 80 letters, digits or .:_-{}")
+            raise Malformed(self.contract.wire("payment_guid"), "an id of 1 to 80 letters, digits or .:_-")
         approved = self._flag(told)
         tender = self.contract.payment_types.get(
             texts["payment_type"] or "", texts["payment_type"] or "unknown"
@@ -127,7 +129,8 @@ class NoticeReader:
         product_named = texts["product"] or self.contract.default_product
         schedule_named = texts["schedule_kind"]
         notice = Notice(
-            payment_guid=guid.strip("{}").lower(),
+            payment_guid=guid,
+            payment_guid_as_sent=spelled,
             biller_guid=text["biller_guid"],
             invoice_number=texts["invoice_number"],
             account_as_sent=texts["account_as_sent"],

@@ -1,5 +1,6 @@
 """A payment at IMT: what is posted, what is not and why, what settles a doubt."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -15,7 +16,7 @@ from services.payments.handlers import (
     resolve_account,
     stamp_payment,
 )
-from services.payments.imt import Posting
+from services.payments.imt import Posting, guid_at_imt
 from tests.unit.parts import FakeClock, a_biller
 from tests.unit.payments_sample import ACCOUNT, ACME, a_form, a_payment, a_reader, accounts
 
@@ -33,7 +34,7 @@ class FakeImt:
         if self.refuses:
             return Rejected("unknown_account")
         posting = Posting(payment.account, payment.amount, "R-1", batch_day)
-        self.ledger[payment.payment_guid] = posting
+        self.ledger[guid_at_imt(payment)] = posting
         return posting
 
     async def find(self, biller: str, payment_guid: str) -> Posting | None:
@@ -54,7 +55,7 @@ async def test_a_payment_is_posted_into_the_batch_of_its_business_day() -> None:
     after_cut_off = stamp_payment(a_payment(), datetime(2026, 11, 24, 1, 0, tzinfo=UTC))
     settled = await post_payment(after_cut_off, imt, BILLERS, FakeClock())
     assert settled == Posted("R-1", fields={"batch_day": date(2026, 11, 24)})
-    assert imt.ledger["9b2f-01"].amount == Decimal("120.50")
+    assert imt.ledger["9B2F-01"].amount == Decimal("120.50")
 
 
 @pytest.mark.parametrize(("rule", "day"), [("original", 23), ("open", 25)])
@@ -97,6 +98,7 @@ async def test_a_doubt_is_settled_by_account_and_amount() -> None:
     assert await find_payment(payment, imt, BILLERS) == NotFound()
     await post_payment(payment, imt, BILLERS, FakeClock())
     assert isinstance(await find_payment(payment, imt, BILLERS), Found)
+    assert isinstance(await find_payment(replace(payment, payment_guid_as_sent=None), imt, BILLERS), NotFound)
     answer = await find_payment(a_payment(PaymentAmount="1.00"), imt, BILLERS)
     assert isinstance(answer, CannotSay)
     assert not answer.ever

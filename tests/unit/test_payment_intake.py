@@ -71,6 +71,15 @@ async def test_a_payment_before_the_accounts_are_known_is_to_be_sent_again_never
     assert [(event.account, event.resolution) for event in intake.published] == [(ACCOUNT, "matched")]
 
 
+async def test_a_receipt_names_the_payment_as_ic_does(intake: Intake) -> None:
+    intake.accounts.ready = True
+    form = a_form(BillerGUID=intake.guid, PaymentGUID="{9B2F-01}")
+    alone = await intake.client.post("/ic/acme/payments", data=form)
+    batch = await intake.client.post("/ic/acme/payments/batch", json={"payments": [form]})
+    assert alone.json()["PaymentGUID"] == "{9B2F-01}"
+    assert batch.json()["results"][0]["PaymentGUID"] == "{9B2F-01}"
+
+
 async def test_a_form_is_not_refused_for_the_bytes_of_a_text(intake: Intake) -> None:
     intake.accounts.ready = True
     form = urlencode(a_form(BillerGUID=intake.guid) | {"PaymentMessage": "Approved\r\n\x07"})

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.bus.identity import event_id
+from services.bus.identity import event_id, natural_id
 from services.bus.wire import Malformed
 from services.payments.bank_file import BrokenFile
 from tests.unit.payments_sample import ACME, a_bank_file_reader, a_form, a_payment, a_reader, accounts
@@ -19,6 +19,14 @@ def test_a_form_is_read_to_the_cent() -> None:
     assert (notice.amount, notice.convenience_fee) == (Decimal("120.50"), Decimal("2.95"))
     assert (notice.tender, notice.product, notice.approved) == ("card", "portal", True)
     assert notice.payment_guid == "9b2f-01"
+
+
+@pytest.mark.parametrize("spelled", ["{9B2F-01}", "9B2F-01", "9b2f-01"])
+def test_a_guid_is_kept_as_ic_spells_it_and_compared_as_guids_are(spelled: str) -> None:
+    payment = a_payment(PaymentGUID=spelled)
+    assert payment.payment_guid_as_sent == spelled
+    assert natural_id(payment) == "9b2f-01"
+    assert event_id(payment) == event_id(a_payment())
 
 
 @pytest.mark.parametrize(
@@ -40,6 +48,9 @@ def test_a_form_is_read_to_the_cent() -> None:
         ("PaymentDate", "yesterday"),
         ("PaymentDate", "0001-01-01"),
         ("PaymentGUID", "a\x00b"),
+        ("PaymentGUID", "{}"),
+        ("PaymentGUID", "{..}"),
+        ("PaymentGUID", "{" + "x" * 81 + "}"),
     ],
 )
 def test_a_malformed_field_is_named(field: str, value: str) -> None:

@@ -13,11 +13,10 @@ from pydantic import BaseModel, ConfigDict
 
 from services.bus.billers import Biller
 from services.bus.identity import digest
-from services.bus.support import SupportMatrix
+from services.bus.support import SupportMatrix, wire
 from services.bus.wire import Malformed
 
 LARGEST = Decimal("9999999999.99")
-OWN_PRODUCTS = frozenset({"portal", "autopay"})
 GUID = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._:-]{1,80}")
 READ = ("payment_guid", "biller_guid", "amount", "convenience_fee", "paid_at")
 TEXTS = (
@@ -60,8 +59,7 @@ class PaymentContract(BaseModel):
     default_product: str
     payment_types: dict[str, str]
     schedule_kinds: dict[str, str]
-    products: dict[str, str]
-    devices: dict[str, str]
+    own_products: dict[str, str]
 
     def wire(self, name: str) -> str:
         """The wire name of one of our names."""
@@ -111,6 +109,8 @@ class NoticeReader:
     def __init__(self, contract: PaymentContract, support: SupportMatrix) -> None:
         self.contract = contract
         self._support = support
+        self._own_products = {wire(word): ours for word, ours in contract.own_products.items()}
+        self._schedule_kinds = {wire(word): ours for word, ours in contract.schedule_kinds.items()}
 
     def read(self, told: object, biller: Biller) -> Notice:
         """Raises Malformed naming the first field that does not read as agreed."""
@@ -139,10 +139,10 @@ class NoticeReader:
             approved=approved,
             tender=tender,
             card_type=texts["card_type"],
-            product=self.contract.products.get(product_named, product_named),
+            product=self._product(product_named),
             agent=texts["agent"],
             schedule_id=texts["schedule_id"],
-            schedule_kind=self.contract.schedule_kinds.get(schedule_named or "", schedule_named),
+            schedule_kind=self._schedule_kind(schedule_named),
             paid_at=self._instant(text["paid_at"], biller.timezone),
             description=texts["description"],
             payer_name=texts["payer_name"],
@@ -157,36 +157,45 @@ class NoticeReader:
     def _form(self) -> Form:
         return self.contract.payment_form
 
+    def _product(self, named: str) -> str:
+        """Our word for a product, however it is spelled; as it was named where it is none of the table's."""
+        row = self._support.product(named)
+        return self._own_products.get(wire(named)) or (row.slug if row else named)
+
+    def _schedule_kind(self, named: str | None) -> str | None:
+        if named is None:
+            return None
+        row = self._support.schedule(named)
+        return self._schedule_kinds.get(wire(named)) or (row.slug if row else named)
+
     def _unsupported(
         self, biller: Biller, tender: str, product: str, device: str | None, schedule: str | None
     ) -> str | None:
         """The row, or the unknown word, for which an approved payment is taken and parked."""
-        slug = self.contract.products.get(product)
-        row = self._support.product(product) or (self._support.product(slug) if slug else None)
+        row = self._support.product(product)
+        if row is None and wire(product) not in self._own_products:
+            return f"product {product}"
         if row is not None and not row.supported:
             return row.name
         if row is not None and row.optional and not biller.products.get(row.slug, False):
             return f"{row.name} (not switched on for this biller)"
-        if row is None and slug is None:
-            return f"product {product}"
-        if device and (row := self._support.row(self.contract.devices.get(device, "other_emv_devices"))):
-            return row.name
+        if device and (reader := self._support.device(device)):
+            return reader.name
         if schedule:
-            kind = self.contract.schedule_kinds.get(schedule)
+            kind = self._support.schedule(schedule)
             if kind is None:
                 return f"schedule {schedule}"
-            if kind not in ("fixed", "pay_in_full"):
-                return self._support.row(kind).name
+            if not kind.supported:
+                return kind.name
         return None if tender in self.contract.payment_types.values() else f"tender {tender}"
 
     def _text(self, told: Mapping[str, object], name: str) -> str | None:
         """A field that has to read as agreed; its own check follows."""
-        wire = self.contract.wire(name)
-        value = told.get(wire)
+        value = told.get(self.contract.wire(name))
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
-            raise Malformed(wire, "text")
+            raise Malformed(self.contract.wire(name), "text")
         return str(value).strip() or None
 
     def _plain(self, told: Mapping[str, object], name: str) -> str | None:
@@ -201,14 +210,14 @@ class NoticeReader:
         return text[: self._form.max_text].rstrip() or None
 
     def _flag(self, told: Mapping[str, object]) -> bool:
-        wire, words = self.contract.wire("approved"), self._form.words
-        said = told.get(wire)
+        field, words = self.contract.wire("approved"), self._form.words
+        said = told.get(field)
         if isinstance(said, bool):
             return said
         for value, word in words.items():
             if isinstance(said, str) and said.strip().lower() == word.lower():
                 return value
-        raise Malformed(wire, f"{words[True]} or {words[False]}")
+        raise Malformed(field, f"{words[True]} or {words[False]}")
 
     def _money(self, name: str, text: str | None, *, required: bool = False) -> Decimal:
         expected = "an amount in USD such as 120.50, not negative, to the cent"

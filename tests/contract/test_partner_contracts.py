@@ -91,20 +91,6 @@ def test_the_wsdl_loads_in_zeep_and_has_what_the_configuration_names() -> None:
     assert elements("ViewInvoiceResult") <= set(rules["reply"].values())
 
 
-def test_products_and_devices_are_rows_of_the_support_matrix() -> None:
-    rows = {row["slug"]: row for row in contract("support.yaml")["rows"]}
-    ours_alone = {"portal", "autopay", "scheduled"}
-    for product in CLOUD["products"].values():
-        assert product in rows or product in ours_alone
-    unsupported = {
-        slug for slug, row in rows.items() if row["kind"] == "product" and row["status"] != "supported"
-    }
-    assert unsupported < set(CLOUD["products"].values())
-    assert set(CLOUD["devices"].values()) == {
-        slug for slug, row in rows.items() if row["kind"] == "equipment"
-    }
-
-
 def test_the_payment_form_has_the_fields_that_were_seen() -> None:
     form = CLOUD["payment_form"]
     assert not set(form["fields"]) & set(form["assumed"])

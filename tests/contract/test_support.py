@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from deploy.local.processes import ROOT
-from services.bus.support import Row, SupportMatrix
+from services.bus.support import Row, SupportMatrix, wire
 from tests.contract.examples import SCHEMAS
 
 MATRIX = SupportMatrix.load(SCHEMAS / "partners" / "support.yaml")
@@ -96,27 +96,27 @@ def test_no_two_rows_are_asked_for_by_the_same_words() -> None:
     assert len(asked) == len(set(asked))
 
 
-def test_every_product_that_ic_may_name_leads_to_its_row() -> None:
-    rows = {slug: wire for wire, slug in partner_file("invoicecloud")["products"].items()}
-    refused = {row.slug for row in MATRIX.rows if row.kind == "product"}
-    assert refused <= rows.keys()
-    for slug in refused:
-        assert MATRIX.product(rows[slug]) == MATRIX.row(slug)
+def test_every_product_and_device_of_the_table_can_be_named_on_a_payment() -> None:
+    named = {(row.slug, surface.at) for row in MATRIX.rows for surface in row.enforced_at}
+    assert {(row.slug, "payment_product") for row in MATRIX.rows if row.kind == "product"} <= named
+    assert {(row.slug, "payment_device") for row in MATRIX.rows if row.kind == "equipment"} <= named
 
 
-def test_every_device_that_ic_may_name_leads_to_its_row() -> None:
-    devices = partner_file("invoicecloud")["devices"]
-    assert set(devices.values()) == {row.slug for row in MATRIX.rows if row.kind == "equipment"}
-    for wire, slug in devices.items():
-        assert MATRIX.device(wire) == MATRIX.row(slug)
+def test_ics_own_products_and_schedules_are_told_apart_from_the_tables() -> None:
+    cloud = partner_file("invoicecloud")
+    own = cloud["own_products"]
+    assert {word for word in own if MATRIX.product(word) is not None} == {"Scheduled"}
+    assert len({wire(word) for word in own}) == len(own)
+    for word in cloud["schedule_kinds"]:
+        assert MATRIX.schedule(word) == MATRIX.row("scheduled_payments")
 
 
 def test_every_change_that_is_refused_leads_to_its_row() -> None:
     refused = partner_file("changes")["not_supported"]
     asked = {(row.slug, surface.at) for row in MATRIX.rows for surface in row.surfaces if not row.supported}
     assert set(refused.values()) == {slug for slug, at in asked if at == "change_type"}
-    for wire, slug in refused.items():
-        assert MATRIX.change(wire) == MATRIX.row(slug)
+    for word, slug in refused.items():
+        assert MATRIX.change(word) == MATRIX.row(slug)
 
 
 def test_every_bif_column_that_a_row_names_is_in_the_layout() -> None:

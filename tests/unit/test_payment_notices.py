@@ -94,7 +94,11 @@ def test_approved_may_be_a_json_boolean(sent: object, approved: bool) -> None:
         ({"Product": "CloudStore"}, "CloudStore"),
         ({"Device": "IngenicoEMV"}, "Ingenico EMV"),
         ({"Device": "A new thing"}, "Other EMV Devices"),
+        ({"Device": "magtekrev"}, "Magtek REV Devices"),
+        ({"Device": "Magtek-REV"}, "Magtek REV Devices"),
+        ({"Product": "cloud store"}, "CloudStore"),
         ({"ScheduleKind": "FlexPay"}, "Flex Pay"),
+        ({"ScheduleKind": "flex_pay"}, "Flex Pay"),
         ({"ScheduleKind": "Lunar"}, "schedule Lunar"),
         ({"PaymentTypeID": "77"}, "tender 77"),
         ({"Product": "Carrier pigeon"}, "product Carrier pigeon"),
@@ -104,6 +108,31 @@ def test_money_of_an_unsupported_kind_is_taken_under_the_name_of_its_row(
     fields: dict[str, str], row: str
 ) -> None:
     assert a_reader().read(a_form(**fields), ACME).unsupported == row
+
+
+@pytest.mark.parametrize(
+    ("sent", "product"),
+    [
+        ("AGENTCONNECT", "agent_connect"),
+        ("agent_connect", "agent_connect"),
+        ("Agent-Connect", "agent_connect"),
+        ("autopay", "autopay"),
+        ("PORTAL", "portal"),
+        ("scheduled", "scheduled"),
+        ("onlinebankdirect", "online_bank_direct"),
+    ],
+)
+def test_a_product_is_known_however_it_is_spelled(sent: str, product: str) -> None:
+    notice = a_reader().read(a_form(Product=sent), ACME)
+    assert (notice.product, notice.unsupported) == (product, None)
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind"), [("fixed", "fixed"), ("PAYINFULL", "pay_in_full"), ("Pay in full", "pay_in_full")]
+)
+def test_a_schedule_is_known_however_it_is_spelled(sent: str, kind: str) -> None:
+    notice = a_reader().read(a_form(ScheduleKind=sent), ACME)
+    assert (notice.schedule_kind, notice.unsupported) == (kind, None)
 
 
 def test_a_product_that_the_biller_did_not_switch_on_is_named() -> None:

@@ -54,6 +54,17 @@ class Contract:
         return {column["field"]: name for name, column in columns.items() if column.get("field")}
 
     @cached_property
+    def products(self) -> dict[str, str]:
+        """A product as IC writes it -> as our events say it."""
+        surfaces = {
+            s["value"]: row["slug"]
+            for row in self._read("support")["rows"]
+            for s in row["enforced_at"]
+            if s["at"] == "payment_product"
+        }
+        return surfaces | dict(self.cloud["own_products"])
+
+    @cached_property
     def row_names(self) -> dict[str, str]:
         """The support table's name of each row, by its slug."""
         return {row["slug"]: row["name"] for row in self._read("support")["rows"]}

@@ -126,7 +126,7 @@ class Payers:
         self._names = contract.payment
         self._bank = contract.bank
         self._tenders: dict[str, str] = contract.cloud["payment_types"]
-        self._products: dict[str, str] = contract.cloud["products"]
+        self._products = contract.products
         self._words: dict[bool, str] = contract.cloud["payment_form"]["words"]
         self._row_names = contract.row_names
         self.in_credit = [bill for bill in bills if bill.balance_due == 0]

@@ -118,18 +118,21 @@ async def answer_enquiry(
 
 def find_by_ivr(biller: Biller, typed: str, desk: Desk) -> Known | Away | Unknown | TooMany:
     """IVR: the account as a person types it, from the local views alone."""
-    who = find_account(biller, typed, desk)
+    who = find_account(biller, typed, desk, spoken=True)
     if not isinstance(who, Match):
         return who
     account = desk.accounts.by_account(biller.slug, who.account)
     return Known(account, desk.balances.of(biller.slug, who.account)) if account else Unknown()
 
 
-def find_account(biller: Biller, typed: str, desk: Desk) -> Match | Away | Unknown | TooMany:
+def find_account(
+    biller: Biller, typed: str, desk: Desk, *, spoken: bool = False
+) -> Match | Away | Unknown | TooMany:
     """The account that is meant; while the views are not whole nobody can say."""
     if not desk.ready:
         return Away(1)
-    who = desk.accounts.find_typed(biller, typed)
+    find = desk.accounts.find_spoken if spoken else desk.accounts.find_typed
+    who = find(biller, typed)
     if isinstance(who, Match):
         return who
     return TooMany() if isinstance(who, Ambiguous) else Unknown()

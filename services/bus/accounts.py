@@ -17,9 +17,14 @@ class AccountRule(Protocol):
     """How a biller's numbers are matched, from its file."""
 
     @property
-    def alphanumeric(self) -> bool: ...
-    @property
     def strip_leading_zeros(self) -> bool: ...
+
+
+class SpokenRule(AccountRule, Protocol):
+    """The same, with the IVR's switch for letters."""
+
+    @property
+    def alphanumeric(self) -> bool: ...
 
 
 class HasAccountRule(Protocol):
@@ -28,7 +33,7 @@ class HasAccountRule(Protocol):
     @property
     def slug(self) -> str: ...
     @property
-    def accounts(self) -> AccountRule: ...
+    def accounts(self) -> SpokenRule: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +61,10 @@ Found = Match | Ambiguous | NoMatch
 def normalise(typed: str, rule: AccountRule) -> str:
     """The number as it is matched: no spaces and dashes, upper case, no leading zeros if the rule says so.
 
-    Returns '' for what can match nothing: letters where the biller has not switched them on, any other
-    character, nothing at all, or more than 64 characters.
+    Returns '' for what is compared verbatim alone, if at all: any other character than letters and digits,
+    nothing at all, or more than 64 characters.
     """
     bare = _bare(typed)
-    if not rule.alphanumeric and not bare.isdigit():
-        return ""
     return _without_zeros(bare) if rule.strip_leading_zeros else bare
 
 
@@ -144,10 +147,18 @@ class AccountsView(View[AccountCurrent]):
         """The account that a person, a bank or a partner means by what was typed."""
         wanted = normalise(typed, biller.accounts)
         book = self._books.get(biller.slug)
-        if not wanted or book is None:
+        if book is None:
             return NoMatch()
+        if not wanted:
+            return Match(typed) if typed in book.accounts else NoMatch()
         near = book.by_number.get(_without_zeros(wanted), ())
         return _one_of(account for account in near if normalise(account, biller.accounts) == wanted)
+
+    def find_spoken(self, biller: HasAccountRule, typed: str) -> Found:
+        """The account that a caller of the IVR means: letters count where the biller switched them on."""
+        if not biller.accounts.alphanumeric and not _bare(typed).isdigit():
+            return NoMatch()
+        return self.find_typed(biller, typed)
 
     def by_invoice(self, biller: str, number: str) -> Found:
         """The account of an invoice number, verbatim."""

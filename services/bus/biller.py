@@ -60,7 +60,7 @@ class AccountNumbers(_Part):
     """How account numbers look and how a typed one is matched."""
 
     alphanumeric: bool
-    """Whether letters count (seed: IVR); off: a number with letters matches nothing."""
+    """Whether letters count in what IVR callers type; elsewhere they always do."""
     strip_leading_zeros: bool = True
     """Whether 000123 and 123 are the same number."""
     pattern: Expression = r"[0-9A-Za-z][0-9A-Za-z -]{0,39}"

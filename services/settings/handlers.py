@@ -92,7 +92,6 @@ def _resolution(whose: WhoseNumber) -> Resolution:
 class _PolicyRule:
     """How policy numbers are matched, whatever the biller's rule for accounts."""
 
-    alphanumeric: bool = True
     strip_leading_zeros: bool = True
 
 

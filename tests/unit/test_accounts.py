@@ -46,14 +46,25 @@ def test_spaces_dashes_zeros_and_wide_digits_do_not_matter(typed: str) -> None:
 
 @pytest.mark.parametrize("typed", ["", " ", "-", "12345A", "12/345", "12345\x00", "1" * 65, "٣٤٥", "12.345"])
 def test_what_is_no_number_matches_nothing(typed: str) -> None:
-    assert normalise(typed, NUMERIC) == ""
     assert view(known("0012345")).find_typed(a_biller(), typed) == NoMatch()
 
 
-def test_letters_count_only_where_they_are_switched_on() -> None:
-    accounts = view(known("CM-10A22"))
-    assert accounts.find_typed(a_biller(), "cm 10a22") == NoMatch()
-    assert accounts.find_typed(a_biller(accounts=LETTERS), "cm 10a22") == Match("CM-10A22")
+def test_letters_count_for_the_ivr_only_where_they_are_switched_on() -> None:
+    accounts = view(known("CM-10A22"), known("777"))
+    assert accounts.find_spoken(a_biller(), "cm 10a22") == NoMatch()
+    assert accounts.find_spoken(a_biller(accounts=LETTERS), "cm 10a22") == Match("CM-10A22")
+    assert accounts.find_spoken(a_biller(), "7-77") == Match("777")
+
+
+@pytest.mark.parametrize("sent", ["HO-123", "ho 123"])
+def test_the_ivrs_switch_hides_no_account_from_payments_and_settings(sent: str) -> None:
+    assert view(known("HO-123")).find_typed(a_biller(), sent) == Match("HO-123")
+
+
+def test_a_canonical_number_of_other_signs_is_found_verbatim() -> None:
+    accounts = view(known("HO/123.4"))
+    assert accounts.find_typed(a_biller(), "HO/123.4") == Match("HO/123.4")
+    assert accounts.find_typed(a_biller(), "HO/1234") == NoMatch()
 
 
 def test_two_matches_are_ambiguous_even_when_one_is_verbatim() -> None:

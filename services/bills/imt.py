@@ -37,12 +37,12 @@ class Bills:
 
         A page that is not found may be this one bill's: then only this one waits, not the biller's others.
         """
-        url = self._url(biller, bill_id)
+        url = self._url("check_bill", biller, bill_id)
         if url is None:
             return Missing("unusable_bill_id")
         try:
             reply = await self._http.request(
-                "HEAD",
+                self._wire.operations["check_bill"].method,
                 url,
                 biller=biller.slug,
                 service=SERVICE,
@@ -62,7 +62,7 @@ class Bills:
 
     def read(self, biller: Biller, bill_id: str) -> AbstractAsyncContextManager[Stream] | Missing:
         """The PDF, to be streamed; a status of 4xx in it means that IMT does not have it."""
-        url = self._url(biller, bill_id)
+        url = self._url("read_bill", biller, bill_id)
         if url is None:
             return Missing("unusable_bill_id")
         return self._http.stream(
@@ -76,10 +76,10 @@ class Bills:
             content_types=(self._wire.content_type,),
         )
 
-    def _url(self, biller: Biller, bill_id: str) -> str | None:
+    def _url(self, operation: str, biller: Biller, bill_id: str) -> str | None:
         """The bill id stays one part of the path, whatever is in it: the address is IMT's and no other."""
         try:
-            return self._wire.operations["read_bill"].url(biller.imt.bills, bill_id=bill_id)
+            return self._wire.operations[operation].url(biller.imt.bills, bill_id=bill_id)
         except ValueError:
             return None
 

@@ -1,5 +1,6 @@
 """What comes in over HTTP: IC's payment form, batches of payments, banks' files."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -23,6 +24,8 @@ from services.payments.notice import NoticeReader
 
 Speaker = Annotated[Biller, Depends(biller_of)]
 RETRY_AFTER_S = 2
+AT_ONCE = 500
+"""Payments read, or published together, before anybody else gets a turn."""
 
 
 class Receipt(BaseModel):
@@ -70,18 +73,26 @@ def routes(bus: Bus, accounts: AccountsView, reader: NoticeReader, bank_files: B
     async def publish(
         biller: Biller, results: list[ItemResult], events: Sequence[tuple[int, PaymentReceived]]
     ) -> None:
-        for (index, _), failure in zip(
-            events, await bus.publisher.publish_each([event for _, event in events]), strict=True
-        ):
-            if failure is not None:
-                results[index].status = "try_again"
-            else:
-                metrics.ACCEPTED.labels("payments", biller.slug, "payment").inc()
+        """Publishes a part at a time; once nothing of a part is acknowledged, the rest is not tried."""
+        away = False
+        for start in range(0, len(events), AT_ONCE):
+            part = events[start : start + AT_ONCE]
+            failures: Sequence[object] = [True] * len(part)
+            if not away:
+                failures = await bus.publisher.publish_each([event for _, event in part])
+            away = None not in failures
+            for (index, _), failure in zip(part, failures, strict=True):
+                if failure is not None:
+                    results[index].status = "try_again"
+                else:
+                    metrics.ACCEPTED.labels("payments", biller.slug, "payment").inc()
 
     async def take(items: Sequence[object], biller: Biller, via: str, response: Response) -> BatchReceipt:
         results: list[ItemResult] = []
         events: list[tuple[int, PaymentReceived]] = []
         for index, told in enumerate(items):
+            if index % AT_ONCE == AT_ONCE - 1:  # a bank's file is long: others get their turn
+                await asyncio.sleep(0)
             try:
                 event = received(told, biller, via)
             except Malformed as error:
@@ -100,7 +111,15 @@ def routes(bus: Bus, accounts: AccountsView, reader: NoticeReader, bank_files: B
         response.status_code = 200 if counts["accepted"] == len(results) else 207
         return BatchReceipt(**counts, results=results)
 
-    @router.post("/ic/{biller}/payments", response_model=Receipt)
+    form = reader.contract.payment_form
+    fields = {name: {"type": "string"} for name in (*form.fields.values(), *form.assumed.values())}
+    form_schema = {"type": "object", "properties": fields}
+
+    @router.post(
+        "/ic/{biller}/payments",
+        response_model=Receipt,
+        openapi_extra=takes_body("application/x-www-form-urlencoded", form_schema),
+    )
     @takes(texts=True)
     async def pay(request: Request, biller: Speaker) -> Receipt:
         """One posted payment, as IC's form."""
@@ -121,7 +140,12 @@ def routes(bus: Bus, accounts: AccountsView, reader: NoticeReader, bank_files: B
         """Payments with a result for each; 207 when not all were accepted."""
         return await take(items_of(request, batch, rule.envelope, rule.max_items), biller, "batch", response)
 
-    @router.post("/ic/{biller}/bank-files", response_model=BatchReceipt)
+    @router.post(
+        "/ic/{biller}/bank-files",
+        response_model=BatchReceipt,
+        openapi_extra=takes_body(bank_files.layout.content_type, {"type": "string", "format": "binary"}),
+    )
+    @takes(limit=bank_files.layout.limits.bytes)
     async def bank_file(request: Request, biller: Speaker, response: Response) -> BatchReceipt:
         """A bank's file of payments (Online Bank Direct); a file that is not whole is refused whole."""
         try:
@@ -142,6 +166,11 @@ def routes(bus: Bus, accounts: AccountsView, reader: NoticeReader, bank_files: B
         raise Unsupported(bus.support.row("void"))
 
     return router
+
+
+def takes_body(content_type: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """What the OpenAPI document says of a body that the framework does not read."""
+    return {"requestBody": {"content": {content_type: {"schema": schema}}, "required": True}}
 
 
 def checked(received: Any, told: Mapping[str, object], biller: Biller, via: str) -> PaymentReceived:

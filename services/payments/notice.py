@@ -61,6 +61,9 @@ class PaymentContract(BaseModel):
     schedule_kinds: dict[str, str]
     own_products: dict[str, str]
 
+    def has(self, name: str) -> bool:
+        return name in self.payment_form.fields or name in self.payment_form.assumed
+
     def wire(self, name: str) -> str:
         """The wire name of one of our names."""
         form = self.payment_form

@@ -55,6 +55,7 @@ class Imt:
             "list_payments": self.list_payments,
             "post_setting": self.post_setting,
             "read_settings": self.read_settings,
+            "check_bill": self.read_bill,
             "read_bill": self.read_bill,
         }
 

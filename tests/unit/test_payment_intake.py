@@ -11,6 +11,7 @@ import pytest
 
 from services.bus.clock import Clock
 from services.bus.intake import create_app
+from services.bus.publisher import NotAcknowledged
 from services.events import PaymentReceived
 from services.payments.intake import routes
 from tests.unit.payments_sample import ACCOUNT, ACME, a_bank_file_reader, a_form, a_reader, accounts
@@ -23,6 +24,8 @@ class Intake:
 
     def __init__(self) -> None:
         self.published: list[PaymentReceived] = []
+        self.away_after: int | None = None
+        self.asked_to_publish = 0
         self.accounts = accounts()
         self.guid = ACME.invoice_cloud.biller_guid
         bus: Any = SimpleNamespace(
@@ -41,7 +44,10 @@ class Intake:
     async def publish(self, event: PaymentReceived) -> None:
         self.published.append(event)
 
-    async def publish_each(self, events: list[PaymentReceived]) -> list[None]:
+    async def publish_each(self, events: list[PaymentReceived]) -> list[NotAcknowledged | None]:
+        self.asked_to_publish += len(events)
+        if self.away_after is not None and len(self.published) >= self.away_after:
+            return [NotAcknowledged("away") for _ in events]
         self.published += events
         return [None] * len(events)
 
@@ -143,6 +149,13 @@ async def test_what_is_no_batch_is_refused_whole(intake: Intake, body: str) -> N
     assert answer.json()["errors"][0]["field"] in ("payments", "body")
 
 
+def test_the_openapi_document_says_what_a_form_and_a_bank_file_are(intake: Intake) -> None:
+    paths = intake.app.openapi()["paths"]
+    form = paths["/ic/{biller}/payments"]["post"]["requestBody"]["content"]
+    assert "PaymentGUID" in form["application/x-www-form-urlencoded"]["schema"]["properties"]
+    assert "text/csv" in paths["/ic/{biller}/bank-files"]["post"]["requestBody"]["content"]
+
+
 def test_the_openapi_document_says_what_a_batch_is(intake: Intake) -> None:
     operation = intake.app.openapi()["paths"]["/ic/{biller}/payments/batch"]["post"]
     batch = operation["requestBody"]["content"]["application/json"]["schema"]
@@ -151,3 +164,40 @@ def test_the_openapi_document_says_what_a_batch_is(intake: Intake) -> None:
         1,
         500,
     )
+
+
+async def test_a_bank_file_may_be_as_large_as_its_layout_says(intake: Intake) -> None:
+    intake.accounts.ready = True
+    head = "PaymentGUID,AccountNumber,PaymentAmount,PaymentDate,BankName,TraceNumber\n"
+    rows = [
+        f"g-{n:05d}-aaaaaaaaaaaaaaaaaaaaaaaaaaaa,1234567890,1.00,2026-11-20,"
+        f"First Invented Bank of Nowhere,TRACE-{n:012d}\n"
+        for n in range(10_000)
+    ]
+    rows[7] = rows[7].replace("1.00", "one")
+    body = f"{head}{''.join(rows)}TRAILER,10000,9999.00\n"
+    assert len(body) > 2**20
+    answer = await intake.client.post(
+        "/ic/acme/bank-files", content=body, headers={"Content-Type": "text/csv"}
+    )
+    assert answer.status_code == 207, answer.text[:200]
+    assert (answer.json()["accepted"], answer.json()["malformed"]) == (9999, 1)
+    assert len(intake.published) == 9999
+
+    too_large = await intake.client.post("/ic/acme/bank-files", content=b"x" * (2 * 2**20 + 1))
+    assert too_large.status_code == 413
+
+
+async def test_the_rest_of_a_file_is_not_tried_while_the_bus_is_away(intake: Intake) -> None:
+    intake.accounts.ready = True
+    intake.away_after = 500
+    head = "PaymentGUID,AccountNumber,PaymentAmount,PaymentDate\n"
+    rows = "".join(f"g-{n},{ACCOUNT},1.00,2026-11-20\n" for n in range(2000))
+    answer = await intake.client.post(
+        "/ic/acme/bank-files",
+        content=f"{head}{rows}TRAILER,2000,2000.00\n",
+        headers={"Content-Type": "text/csv"},
+    )
+    assert answer.status_code == 207
+    assert (answer.json()["accepted"], answer.json()["try_again"]) == (500, 1500)
+    assert intake.asked_to_publish == 1000

@@ -1,15 +1,27 @@
 """IC's form of a payment: what is read, what is refused by the field's name, what parks by the row's name."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.bus.identity import event_id, natural_id
 from services.bus.wire import Malformed
-from services.payments.bank_file import BrokenFile
-from tests.unit.payments_sample import ACME, a_bank_file_reader, a_form, a_payment, a_reader, accounts
+from services.payments.bank_file import BankFileReader, BrokenFile
+from services.payments.notice import load_contract
+from tests.unit.payments_sample import (
+    ACME,
+    PARTNERS,
+    a_bank_file_reader,
+    a_form,
+    a_payment,
+    a_reader,
+    accounts,
+)
 
 READER = a_reader()
 
@@ -187,9 +199,35 @@ def test_a_bank_file_becomes_notices_of_online_bank_direct() -> None:
         (FILE.replace("TRAILER,2", "TRAILER,3").encode(), "says 3"),
         (FILE.replace("15.25", "15.26").encode(), "15.26"),
         (FILE.replace("AccountNumber", "Account").encode(), "AccountNumber"),
-        (FILE.replace("5.25,2026", "five,2026").encode(), "number"),
+        (FILE.replace("TRAILER,2,15.25", "TRAILER,2,much").encode(), "much"),
+        (b"PaymentGUID,AccountNumber,PaymentAmount,PaymentDate\n", "cut short"),
     ],
 )
 def test_a_bank_file_that_is_not_whole_is_refused_whole(body: bytes, says: str) -> None:
     with pytest.raises(BrokenFile, match=says):
         a_bank_file_reader().read(body)
+
+
+@pytest.mark.parametrize("amount", ["five", "", "NaN", "Infinity", "1e3"])
+def test_an_amount_that_is_none_is_its_records_matter_alone(amount: str) -> None:
+    first, second = a_bank_file_reader().read(FILE.replace("5.25,2026", f"{amount},2026").encode())
+    assert a_reader().read(first, ACME).amount == Decimal("10.00")
+    with pytest.raises(Malformed) as refused:
+        a_reader().read(second, ACME)
+    assert refused.value.field == "PaymentAmount"
+
+
+def test_a_bank_file_is_read_as_its_layout_says(tmp_path: Path) -> None:
+    layout = yaml.safe_load((PARTNERS / "bank_file.yaml").read_text())
+    layout |= {"delimiter": ";", "encoding": "latin-1", "limits": {"records": 1, "bytes": 1000}}
+    layout["columns"]["paid_at"]["format"] = "%d.%m.%Y"
+    layout["trailer"]["values"] = ["count", "total", "mark"]
+    (tmp_path / "bank_file.yaml").write_text(yaml.safe_dump(layout))
+    reader = BankFileReader(tmp_path, load_contract(PARTNERS))
+    head = "PaymentGUID;AccountNumber;PaymentAmount;PaymentDate;BankName\n"
+    row = "B-1;12345;10.00;20.11.2026;Größte\n"
+    (record,) = reader.read(f"{head}{row}1;10.00;TRAILER\n".encode("latin-1"))
+    notice = a_reader().read(record, ACME)
+    assert (notice.account_as_sent, notice.paid_at) == ("12345", datetime(2026, 11, 20, 6, tzinfo=UTC))
+    with pytest.raises(BrokenFile, match="more than 1"):
+        reader.read(f"{head}{row}{row}2;20.00;TRAILER\n".encode("latin-1"))

@@ -241,7 +241,7 @@ class Payers:
             "payment_guid": guid,
             "account_as_sent": number,
             "amount": str(amount),
-            "bank_name": "First Made-Up",
+            "trace_number": f"MADE-UP-{guid[:8]}",
         }
         return Said(
             "payments",

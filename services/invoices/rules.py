@@ -83,10 +83,12 @@ def settle_notices(row: Values, biller: Biller) -> None:
 
 
 def notice(row: Values, rule: NotifyDate) -> date:
-    """The day of a notice by the biller's rule, never before the bill itself."""
+    """The day of a notice by the biller's rule, never before the bill itself, and then no weekend either."""
     due: date = row["due_date"]
     issued: date = row["invoice_date"]
-    return max(moved(due + timedelta(days=rule.days), rule.weekend), issued)
+    wanted = max(due + timedelta(days=rule.days), issued)
+    day = moved(wanted, rule.weekend)
+    return day if day >= issued else moved(wanted, "after")
 
 
 def moved(day: date, weekend: str) -> date:

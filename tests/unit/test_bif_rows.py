@@ -2,7 +2,7 @@
 
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -223,6 +223,23 @@ def test_a_notice_by_rule_is_never_before_the_bill() -> None:
 )
 def test_weekends_are_moved_as_the_biller_chose(day: int, weekend: str, expected: int) -> None:
     assert moved(date(2026, 11, day), weekend) == date(2026, 11, expected)
+
+
+@pytest.mark.parametrize(
+    ("issued", "days", "weekend", "expected"),
+    [
+        ("2026-11-21", -30, "after", date(2026, 11, 23)),  # the bill's own day is a Saturday
+        ("2026-11-21", -30, "before", date(2026, 11, 23)),  # the Friday before would be before the bill
+        ("2026-11-20", -5, "before", date(2026, 11, 20)),  # Sunday the 22nd, moved to the bill's own Friday
+        ("2026-11-21", -30, "none", date(2026, 11, 21)),
+    ],
+)
+def test_a_notice_by_rule_is_moved_off_weekends_and_still_not_before_the_bill(
+    issued: str, days: int, weekend: Literal["none", "before", "after"], expected: date
+) -> None:
+    schedule = NotifySchedule(first=NotifyDate(days=days, weekend=weekend))
+    values = taken(invoices_sample.biller(notify=schedule), InvoiceDate=issued, InvoiceDueDate="2026-11-27")
+    assert values["first_notify_date"] == expected
 
 
 def test_an_invoice_number_comes_once_in_a_file() -> None:

@@ -24,7 +24,7 @@ class _Part(BaseModel):
 class Sets(_Part):
     """What a change of one type sets: a value of its own, or that of a field, as it is or inverted.
 
-    `everywhere`: also on the account's other numbers, where the opposite stands.
+    `everywhere`: on all of the account's numbers, whichever of them was named.
     """
 
     indicator: Indicator

@@ -10,7 +10,15 @@ from services.bus.accounts import Found as WhoseNumber
 from services.bus.billers import Biller
 from services.bus.identity import digest
 from services.bus.lane import Answer, Found, NotFound, Parked, Posted, Rejected, Settled, Settlement
-from services.events import AppliedSetting, EnrollmentCurrent, Resolution, SettingChanged, SettingOutcome
+from services.events import (
+    AccountCurrent,
+    AppliedSetting,
+    EnrollmentCurrent,
+    NumberKind,
+    Resolution,
+    SettingChanged,
+    SettingOutcome,
+)
 from services.settings.change import Change
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,23 +65,36 @@ def receive_setting(change: Change, biller: Biller, accounts: AccountsView, at: 
     )
 
 
-def spread_change(change: Change, account: str, now: EnrollmentCurrent | None) -> list[Change]:
-    """The same change for each other number of the account on which the opposite stands.
+def spread_setting(
+    change: Change, event: SettingChanged, account: AccountCurrent | None, now: EnrollmentCurrent | None
+) -> list[SettingChanged]:
+    """The same for each other number of the account: its own, its policies, and where the opposite stands.
 
-    The ids come from the number, so that a repeat makes the same changes or fewer, never others.
+    What is on its way to IMT, or was set there by somebody else, is not known here; the value is absolute and
+    harmless where it stands already. The ids come from the number, so that a repeat makes the same changes.
     """
-    if not change.everywhere or now is None:
+    if not change.everywhere or account is None:
         return []
-    return [
-        replace(
-            change,
-            change_id=f"{change.change_id}.{digest(stands.number)[:8]}",
-            number=stands.number,
-            number_kind="account" if stands.number == account else "policy",
-        )
-        for stands in now.applied
-        if stands.indicator == change.indicator and stands.value != change.value
-    ]
+    applied = now.applied if now is not None else ()
+    stands = [s.number for s in applied if s.indicator == change.indicator and s.value != change.value]
+    numbers = dict.fromkeys((account.account, *account.policies, *stands))
+    return [_on(number, change, event) for number in numbers if number != event.imt_number]
+
+
+def _on(number: str, change: Change, event: SettingChanged) -> SettingChanged:
+    """The event for another number of the same account, as IMT writes it."""
+    kind: NumberKind = "account" if number == event.account else "policy"
+    other = replace(
+        change, change_id=f"{change.change_id}.{digest(number)[:8]}", number=number, number_kind=kind
+    )
+    return replace(
+        event,
+        change_id=other.change_id,
+        number=number,
+        number_kind=kind,
+        imt_number=number,
+        content=other.content,
+    )
 
 
 def _whose(change: Change, biller: Biller, accounts: AccountsView) -> WhoseNumber:

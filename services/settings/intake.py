@@ -20,7 +20,7 @@ from services.bus.views import View
 from services.bus.wire import Malformed
 from services.events import EnrollmentCurrent, SettingChanged
 from services.settings.change import ChangeReader
-from services.settings.handlers import receive_setting, spread_change
+from services.settings.handlers import receive_setting, spread_setting
 
 Speaker = Annotated[Biller, Depends(biller_of)]
 RETRY_AFTER_S = 5
@@ -102,9 +102,9 @@ class ChangeLog:
         events = []
         for change in changes:
             event = receive_setting(change, biller, self._accounts, at)
-            others = spread_change(change, event.account, self._known.of(biller.slug, event.account))
-            spread = [receive_setting(other, biller, self._accounts, at) for other in others]
-            events += [event, *(other for other in spread if other.imt_number != event.imt_number)]
+            account = self._accounts.by_account(biller.slug, event.account)
+            now = self._known.of(biller.slug, event.account)
+            events += [event, *spread_setting(change, event, account, now)]
         return events
 
     async def publish(self, events: Sequence[SettingChanged]) -> list[bool]:

@@ -134,8 +134,10 @@ def test_account_linking(sides: BothSides) -> None:
 
     until(lambda: enrolled(sides, customer)["linked"] is False, LIMIT_S, "the unlink")
     until(lambda: at_imt(sides, customer, "AutoPay") == ["T", "F"], LIMIT_S, "autopay ending at IMT")
-    (ended,) = sides.events("setting.changed", account=customer.account, cause="unlink")
-    assert (ended["indicator"], ended["value"]) == ("autopay", False)
+    ended = sides.events("setting.changed", account=customer.account, cause="unlink")
+    assert {(event["indicator"], event["value"]) for event in ended} == {("autopay", False)}
+    (known,) = sides.events("invoice.issued", account=customer.account)
+    assert {event["imt_number"] for event in ended} == {customer.account, *known["policies"]}
     until(lambda: enrolled(sides, customer)["autopay"] is False, LIMIT_S, "autopay's end in the enrollment")
 
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from services.bus.clock import Clock
+from services.bus.identity import digest
 from services.bus.intake import create_app
 from services.bus.publisher import NotAcknowledged
 from services.events import AppliedSetting, EnrollmentCurrent, SettingChanged
@@ -158,7 +159,27 @@ async def test_unlinking_publishes_the_link_and_the_end_of_autopay(intake: Intak
     assert [(e.change_id, e.indicator, e.value, e.cause) for e in intake.publisher.published] == [
         ("c-1", "account_link", False, None),
         ("c-1.autopay", "autopay", False, "unlink"),
+        (f"c-1.autopay.{digest(POLICY)[:8]}", "autopay", False, "unlink"),
     ]
+
+
+async def test_unlinking_by_a_policy_ends_autopay_on_the_account_number_as_well(intake: Intake) -> None:
+    change = autopay("c-1", Type="AccountUnlink") | {"AccountNumber": "", "PolicyNumber": POLICY}
+    assert (await intake.post(change)).status_code == 200
+
+    ended = [(e.imt_number, e.value) for e in intake.publisher.published if e.indicator == "autopay"]
+    assert ended == [(POLICY, False), (ACCOUNT, False)]
+
+
+async def test_unlinking_ends_an_autopay_that_the_newest_bill_does_not_name(intake: Intake) -> None:
+    applied = (AppliedSetting(number="OLD-1", indicator="autopay", value=True, rank="1"),)
+    intake.enrollments.take(
+        EnrollmentCurrent(biller="acme", account=ACCOUNT, applied=applied, updated_at=NOON)
+    )
+    await intake.post(autopay("c-1", Type="AccountUnlink"))
+
+    ended = {e.imt_number for e in intake.publisher.published if e.indicator == "autopay"}
+    assert ended == {ACCOUNT, POLICY, "OLD-1"}
 
 
 async def test_unlinking_ends_autopay_on_every_number_of_the_account(intake: Intake) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from random import Random
 
 from deploy.local.day.bills import Bill
@@ -65,9 +66,12 @@ class _Desk:
         return self._change(bill, "AccountLink", {})
 
     def unlink(self, bill: Bill) -> Said:
-        """Removes the account's autopay as well: a change of its own."""
+        """Removes autopay from all of the account's numbers as well: each a change of its own."""
         said = self._change(bill, "AccountUnlink", {})
-        return self._with_effect(said, ".autopay", bill.account, "autopay", False)
+        suffixes = {bill.account: ".autopay"} | {
+            policy: f".autopay.{sha256(policy.encode()).hexdigest()[:8]}" for policy in bill.policies
+        }
+        return self._with_effects(said, suffixes, "autopay", False)
 
     def _change(
         self, bill: Bill, kind: str, values: dict[str, str], *, late: bool = False, policy: str = ""
@@ -81,8 +85,13 @@ class _Desk:
         return Said("settings", bill.biller, change_id, "nothing", wire=wire)
 
     def _with_effect(self, said: Said, suffix: str, number: str, indicator: str, value: bool) -> Said:
+        return self._with_effects(said, {number: suffix}, indicator, value)
+
+    def _with_effects(self, said: Said, suffixes: dict[str, str], indicator: str, value: bool) -> Said:
         at = datetime.fromisoformat(said.wire[self._names["changed_at"]])
         word, name = self._contract.word(value), self._indicators[indicator]
         said.expects = "effect"
-        said.effects = (Effect(said.id + suffix, number, None, word, name, at),)
+        said.effects = tuple(
+            Effect(said.id + suffix, number, None, word, name, at) for number, suffix in suffixes.items()
+        )
         return said

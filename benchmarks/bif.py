@@ -35,7 +35,7 @@ from services.bus.settings import ROOT
 from services.bus.support import SupportMatrix
 from services.events import Event
 from services.invoices.bif import inspect
-from services.invoices.files import Files
+from services.invoices.files import Files, Uploads
 from services.invoices.layout import load_layout
 from services.invoices.rows import RowReader, rows
 from services.invoices.taking import FileTaker
@@ -105,7 +105,9 @@ async def taken(path: Path, publisher: Any) -> int:
         settings=settings, secrets=NoSecrets(), support=support, clock=Clock(), publisher=publisher
     )
     with path.open("rb") as file:
-        return (await FileTaker(bus, layout, Files()).take(biller, file, "sample.bif")).accepted
+        files, uploads = Files(), Uploads()
+        files.ready = uploads.ready = True
+        return (await FileTaker(bus, layout, files, uploads).take(biller, file, "sample.bif")).accepted
 
 
 def take(path: Path) -> int:

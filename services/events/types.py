@@ -527,6 +527,8 @@ class FileReceived:
     """Data rows seen."""
     accepted: int
     """Rows published as invoice.issued."""
+    unchanged: int = 0
+    """Of the accepted rows: those of the same content as in an earlier file, and settled by then."""
     refused: int
     """Rows refused."""
     balance_due: Decimal
@@ -545,6 +547,7 @@ class FileReceived:
             "reason": self.reason,
             "rows": self.rows,
             "accepted": self.accepted,
+            "unchanged": self.unchanged,
             "refused": self.refused,
             "balance_due": self.balance_due,
             "refusals": [item.as_record() for item in self.refusals],
@@ -561,6 +564,7 @@ class FileReceived:
             reason=record["reason"],
             rows=record["rows"],
             accepted=record["accepted"],
+            unchanged=record["unchanged"],
             refused=record["refused"],
             balance_due=record["balance_due"],
             refusals=tuple(Refusal.from_record(item) for item in record["refusals"]),

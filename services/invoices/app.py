@@ -25,7 +25,7 @@ SOAP_CALLS = 24  # each costs CPU to write and to read: more at a time only make
 def build(bus: Bus) -> Service:
     layout = load_layout(bus.settings.partners / "bif.yaml")
     files, uploads = Files(), Uploads()
-    taker = FileTaker(bus, layout, files)
+    taker = FileTaker(bus, layout, files, uploads)
     cloud = InvoiceCloud(bus.partners, bus.billers, bus.secrets, *load_contract(bus.settings.partners))
     return Service(
         name="invoices",

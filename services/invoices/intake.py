@@ -34,7 +34,8 @@ class RowRefused(BaseModel):
 
 
 class FileTaken(BaseModel):
-    """A file that was taken; `refusals` are the first 1,000."""
+    """A file that was taken; `refusals` are the first 1,000. `unchanged`: accepted rows that an earlier file
+    brought with the same content and that were settled by then, so that they stand with that file."""
 
     file_id: str
     name: str
@@ -42,6 +43,7 @@ class FileTaken(BaseModel):
     reason: str | None
     rows: int
     accepted: int
+    unchanged: int
     refused: int
     balance_due: Decimal
     refusals: list[RowRefused]
@@ -49,8 +51,8 @@ class FileTaken(BaseModel):
 
 
 class FileStatus(FileTaken):
-    """What became of a file. `uploads` counts its invoices by state (posted: IC has it); `waiting` are not
-    settled yet, or stand with an earlier file that brought them unchanged."""
+    """What became of a file. `uploads` counts its invoices by state (posted: IC has it), without those that
+    came unchanged; `waiting` are not settled yet."""
 
     uploads: dict[str, int]
     waiting: int
@@ -79,7 +81,7 @@ def routes(bus: Bus, taker: FileTaker, files: Files, uploads: Uploads) -> APIRou
         if received is None:
             raise Problem(404, "Not found", "No file with this id was taken.")
         counts = uploads.count(biller.slug, file_id)
-        waiting = max(0, received.accepted - sum(counts.values()))
+        waiting = max(0, received.accepted - received.unchanged - sum(counts.values()))
         return FileStatus(**taken(received).model_dump(), uploads=counts, waiting=waiting)
 
     return router
@@ -115,6 +117,7 @@ def taken(received: FileReceived) -> FileTaken:
         reason=received.reason,
         rows=received.rows,
         accepted=received.accepted,
+        unchanged=received.unchanged,
         refused=received.refused,
         balance_due=received.balance_due,
         refusals=[

@@ -13,11 +13,12 @@ import structlog
 
 from services.bus import links, metrics
 from services.bus.billers import Biller
+from services.bus.publisher import NotAcknowledged
 from services.bus.service import Bus
 from services.bus.trace import current_traceparent
 from services.events import Event, FileReceived, InvoiceIssued, Refusal
 from services.invoices.bif import FileRefused, Inspected, check_biller, checksum, inspect
-from services.invoices.files import Files
+from services.invoices.files import Files, Uploads
 from services.invoices.layout import Layout
 from services.invoices.rows import RowReader, rows
 from services.invoices.rules import ZERO, Values
@@ -56,10 +57,11 @@ class Feed:
 class FileTaker:
     """Takes BIF files, a few at a time."""
 
-    def __init__(self, bus: Bus, layout: Layout, files: Files) -> None:
+    def __init__(self, bus: Bus, layout: Layout, files: Files, uploads: Uploads) -> None:
         self._bus = bus
         self._layout = layout
         self._files = files
+        self._uploads = uploads
         self._turn = asyncio.Semaphore(FILES_AT_ONCE)
         self._same: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
@@ -69,6 +71,8 @@ class FileTaker:
         Returns once every row and the file itself are acknowledged; raises NotAcknowledged when the bus is
         away, and then the file can be sent again.
         """
+        if not (self._files.ready and self._uploads.ready):  # just started: every file would look new
+            raise NotAcknowledged("the files are still being read")
         async with self._turn:
             file_id = await asyncio.to_thread(checksum, file)
             async with self._same.setdefault((biller.slug, file_id), asyncio.Lock()):
@@ -108,13 +112,14 @@ class FileTaker:
         feed = Feed(self._bus)
         refusals: list[Refusal] = []
         batch: list[InvoiceIssued] = []
-        accepted, total = 0, ZERO
+        accepted, unchanged, total = 0, 0, ZERO
         try:
             for number, result in enumerate(rows(file, self._layout, found, reader), start=1):
                 if isinstance(result, dict):
                     invoice = self._issue(biller, file_id, result, at)
                     batch.append(invoice)
                     accepted, total = accepted + 1, total + invoice.balance_due
+                    unchanged += self._uploads.settled(invoice)
                 elif len(refusals) < KEPT_REFUSALS:
                     refusals += result
                 if number % CHUNK == 0:
@@ -137,6 +142,7 @@ class FileTaker:
             state="accepted",
             rows=found.rows,
             accepted=accepted,
+            unchanged=unchanged,
             refused=found.rows - accepted,
             balance_due=total,
             refusals=tuple(refusals[:KEPT_REFUSALS]),

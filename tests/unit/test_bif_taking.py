@@ -35,7 +35,8 @@ class Intake:
         self.bus = invoices_sample.bus(state, [ACME, invoices_sample.biller("birch")], **settings)
         self.files = Files()
         self.uploads = Uploads()
-        self.taker = FileTaker(self.bus, LAYOUT, self.files)
+        self.taker = FileTaker(self.bus, LAYOUT, self.files, self.uploads)
+        self.files.ready = self.uploads.ready = True
         self.app = create_app("invoices", self.bus, [routes(self.bus, self.taker, self.files, self.uploads)])
 
     async def take(self, biller: Biller, path: Path, name: str) -> FileReceived:
@@ -346,3 +347,55 @@ async def test_an_upload_that_fails_leaves_no_file_behind(
     intake.bus.publisher.away_after = 0
     assert (await client.post("/imt/acme/bif", content=some(2))).status_code == 503
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+async def test_a_corrected_file_is_done_once_its_changed_rows_are(
+    intake: Intake, client: httpx.AsyncClient
+) -> None:
+    await client.post("/imt/acme/bif", content=some(4, 2))
+    for event in intake.issued:
+        intake.uploads.apply(outcome(event, "posted"))
+    corrected = (await client.post("/imt/acme/bif", content=some(4))).json()
+    assert (corrected["accepted"], corrected["unchanged"]) == (4, 3)
+    path = f"/imt/acme/bif/{corrected['file_id']}"
+    assert (await client.get(path)).json()["waiting"] == 1
+
+    (changed,) = [event for event in intake.issued if event.row == 5]
+    intake.uploads.apply(outcome(changed, "posted"))
+    status = (await client.get(path)).json()
+    assert (status["uploads"]["posted"], status["unchanged"], status["waiting"]) == (1, 3, 0)
+
+
+async def test_an_outcome_that_was_written_twice_counts_once(
+    intake: Intake, client: httpx.AsyncClient
+) -> None:
+    file_id = (await client.post("/imt/acme/bif", content=some(2))).json()["file_id"]
+    first, second = intake.issued
+    for state in ("parked", "parked", "posted", "posted", "parked"):
+        intake.uploads.apply(outcome(first, state))
+    intake.uploads.apply(outcome(second, "parked"))
+    status = (await client.get(f"/imt/acme/bif/{file_id}")).json()
+    assert (status["uploads"]["posted"], status["uploads"]["parked"], status["waiting"]) == (1, 1, 0)
+
+
+async def test_an_invoice_that_was_parked_is_settled_for_every_file_that_brought_it(
+    intake: Intake, client: httpx.AsyncClient
+) -> None:
+    first = (await client.post("/imt/acme/bif", content=some(3, 0))).json()
+    for event in intake.issued:
+        intake.uploads.apply(outcome(event, "parked"))
+    again = (await client.post("/imt/acme/bif", content=some(3))).json()
+    assert again["unchanged"] == 0
+    for event in intake.issued[2:]:
+        intake.uploads.apply(outcome(event, "posted"))
+    for told, posted in ((first, 2), (again, 3)):
+        status = (await client.get(f"/imt/acme/bif/{told['file_id']}")).json()
+        assert (status["uploads"]["posted"], status["uploads"]["parked"], status["waiting"]) == (posted, 0, 0)
+
+
+async def test_a_file_that_comes_before_the_views_are_whole_is_to_be_sent_again(
+    intake: Intake, client: httpx.AsyncClient
+) -> None:
+    intake.uploads.ready = False
+    answer = await client.post("/imt/acme/bif", content=some(2))
+    assert (answer.status_code, intake.issued) == (503, [])

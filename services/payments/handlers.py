@@ -70,7 +70,8 @@ def receive_payment(
 def resolve_account(
     notice: Notice, biller: Biller, accounts: AccountsView
 ) -> tuple[str | None, Resolution, tuple[str, ...]]:
-    """The account by invoice and by number as typed; where the two disagree nobody guesses."""
+    """The account by invoice and by number as typed: one tells which the other means, and where the two
+    disagree nobody guesses."""
     found = []
     if notice.invoice_number:
         found.append(accounts.by_invoice(biller.slug, notice.invoice_number))
@@ -78,7 +79,7 @@ def resolve_account(
         found.append(accounts.find_typed(biller, notice.account_as_sent))
     matched = {each.account for each in found if isinstance(each, Match)}
     several = [each.candidates for each in found if isinstance(each, Ambiguous)]
-    if len(matched) == 1 and not several:
+    if len(matched) == 1 and all(matched <= set(candidates) for candidates in several):
         return matched.pop(), "matched", ()
     candidates = tuple(sorted(matched.union(*several)))
     return None, "ambiguous" if candidates else "unknown", candidates

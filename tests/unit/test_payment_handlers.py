@@ -133,6 +133,14 @@ def test_two_numbers_that_read_alike_are_never_guessed() -> None:
     assert set(payment.candidates) == {"0000012345", "12345"}
 
 
+def test_the_invoice_decides_between_accounts_that_a_typed_number_could_mean() -> None:
+    view = accounts("0000012345", "12345", "777")
+    decided = a_payment(view, AccountNumber="012345", InvoiceNumber="INV-12345")
+    assert (decided.account, decided.resolution, decided.candidates) == ("12345", "matched", ())
+    disagree = a_payment(view, AccountNumber="012345", InvoiceNumber="INV-777")
+    assert (disagree.resolution, set(disagree.candidates)) == ("ambiguous", {"0000012345", "12345", "777"})
+
+
 async def test_a_biller_that_is_gone_parks_its_payments() -> None:
     imt, nobody = FakeImt(), Billers({})
     settled = await post_payment(a_payment(), imt, nobody, FakeClock())

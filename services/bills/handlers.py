@@ -40,6 +40,14 @@ class Desk:
     clock: Clock
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A bill that is there; `length` in bytes, where IMT says so."""
+
+    invoice_number: str
+    length: int | None
+
+
 @dataclass(slots=True)
 class Opened:
     """A bill that is there: its bytes, as they come from IMT. `close` it whatever happens."""
@@ -95,11 +103,8 @@ async def recheck_bills(biller: Biller, desk: Desk) -> None:
             return
 
 
-async def open_bill(biller: Biller, token: str, desk: Desk) -> Opened | Closed:
-    """The bill behind a link, once signature, expiry and revocation let it through.
-
-    Nothing is shown that does not begin like a PDF; what breaks off later is cut off, never completed.
-    """
+def let_through(biller: Biller, token: str, desk: Desk) -> links.Claims | Closed:
+    """What a link says, once signature, expiry and revocation let it through."""
     claims = links.read(biller, desk.secrets, token, desk.clock.now())
     if isinstance(claims, links.BadLink):
         return Closed(claims.reason)
@@ -107,6 +112,35 @@ async def open_bill(biller: Biller, token: str, desk: Desk) -> Opened | Closed:
         return Closed("away", retry_after=5)
     if desk.linked.is_revoked(biller.slug, claims.invoice_number, claims.bill_id):
         return Closed("revoked")
+    return claims
+
+
+async def look_at_bill(biller: Biller, token: str, desk: Desk) -> Seen | Closed:
+    """Whether the bill behind a link is there, without fetching it."""
+    claims = let_through(biller, token, desk)
+    if isinstance(claims, Closed):
+        return claims
+    try:
+        found = await desk.imt.check(biller, claims.bill_id)
+    except PartnerError as fault:
+        return away(biller, fault)
+    return Closed("missing") if isinstance(found, Missing) else Seen(claims.invoice_number, found.length)
+
+
+def away(biller: Biller, fault: PartnerError) -> Closed:
+    log.warning("bills.imt_away", biller=biller.slug, reason=fault.reason)
+    wish = fault.retry_after
+    return Closed("away", max(1, math.ceil(wish)) if wish is not None else RETRY_AFTER_S)
+
+
+async def open_bill(biller: Biller, token: str, desk: Desk) -> Opened | Closed:
+    """The bill behind a link, once signature, expiry and revocation let it through.
+
+    Nothing is shown that does not begin like a PDF; what breaks off later is cut off, never completed.
+    """
+    claims = let_through(biller, token, desk)
+    if isinstance(claims, Closed):
+        return claims
     reading = desk.imt.read(biller, claims.bill_id)
     if isinstance(reading, Missing):
         return Closed("missing")
@@ -114,9 +148,7 @@ async def open_bill(biller: Biller, token: str, desk: Desk) -> Opened | Closed:
         try:
             answer = await _begin(biller, claims.invoice_number, await stack.enter_async_context(reading))
         except PartnerError as fault:
-            log.warning("bills.imt_away", biller=biller.slug, reason=fault.reason)
-            wish = fault.retry_after
-            answer = Closed("away", max(1, math.ceil(wish)) if wish is not None else RETRY_AFTER_S)
+            answer = away(biller, fault)
         if isinstance(answer, Opened):
             answer.close = stack.pop_all()
     return answer

@@ -13,7 +13,9 @@ SERVICE = "imt.bills"
 
 @dataclass(frozen=True, slots=True)
 class There:
-    """IMT has the bill's PDF."""
+    """IMT has the bill's PDF; `length` in bytes, where it says so."""
+
+    length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,10 @@ class Bills:
             raise Retryable(biller.slug, SERVICE, fault.reason, status=404) from fault
         if not reply.ok:
             return Missing(f"imt_answered_{reply.status}")
-        if reply.headers.get("Content-Length") == "0":
+        length = reply.headers.get("Content-Length", "")
+        if length == "0":
             return Missing("empty")
-        return There()
+        return There(int(length) if length.isdigit() else None)
 
     def read(self, biller: Biller, bill_id: str) -> AbstractAsyncContextManager[Stream] | Missing:
         """The PDF, to be streamed; a status of 4xx in it means that IMT does not have it."""

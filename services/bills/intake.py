@@ -2,14 +2,15 @@
 
 import asyncio
 import re
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
 
 import structlog
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from services.bills.handlers import RETRY_AFTER_S, Closed, Desk, Opened, open_bill, revoke_bills
+from services.bills.handlers import RETRY_AFTER_S, Closed, Desk, Opened, look_at_bill, open_bill, revoke_bills
 from services.bills.pages import page
 from services.bus.auth import biller_of
 from services.bus.biller import Biller
@@ -19,6 +20,8 @@ from services.bus.wire import instant
 
 log = structlog.get_logger()
 OurBiller = Annotated[Biller, Depends(biller_of)]
+T = TypeVar("T")
+Ask = Callable[[Biller, str, Desk], Awaitable[T | Closed]]
 PRIVATE = {
     "Cache-Control": "private, no-store",
     "Referrer-Policy": "no-referrer",
@@ -32,19 +35,36 @@ def bill_routes(desk: Desk) -> APIRouter:
     """Opening a bill (the link is the credential) and revoking its link (the biller's credential)."""
     router = APIRouter(tags=["bills"])
 
-    @router.get("/bills/{biller}/{token}", summary="The bill behind a link", response_class=Response)
-    async def show(request: Request, biller: str, token: str) -> Response:
-        named: Biller | None = request.app.state.bus.billers.get(biller)
+    async def asked(named: Biller | None, token: str, ask: Ask[T]) -> T | Response:
+        """What was found behind a link, or the page that says why there is nothing."""
         if named is None:
             return closed(Closed("forged"))
         try:
-            opened = await open_bill(named, token, desk)
+            found = await ask(named, token, desk)
         except Exception as error:  # whatever fails, a customer gets a page and never a 500
-            log.error("bills.open_failed", biller=biller, error=type(error).__name__, exc_info=True)
+            log.error("bills.open_failed", biller=named.slug, error=type(error).__name__, exc_info=True)
             return closed(Closed("away"))
-        if isinstance(opened, Closed):
-            return closed(opened, None if opened.why == "forged" else named.name)
-        return PdfResponse(opened, biller, 10 * named.imt.bill_deadline_s)
+        if isinstance(found, Closed):
+            return closed(found, None if found.why == "forged" else named.name)
+        return found
+
+    @router.get("/bills/{biller}/{token}", summary="The bill behind a link", response_class=Response)
+    async def show(request: Request, biller: str, token: str) -> Response:
+        named: Biller | None = request.app.state.bus.billers.get(biller)
+        found = await asked(named, token, open_bill)
+        if isinstance(found, Response):
+            return found
+        assert named is not None  # nothing is found for nobody
+        return PdfResponse(found, biller, 10 * named.imt.bill_deadline_s)
+
+    @router.head(
+        "/bills/{biller}/{token}", summary="Whether the bill behind a link is there", response_class=Response
+    )
+    async def look(request: Request, biller: str, token: str) -> Response:
+        found = await asked(request.app.state.bus.billers.get(biller), token, look_at_bill)
+        if isinstance(found, Response):
+            return Response(None, found.status_code, dict(found.headers))
+        return HeadOfPdf(found.invoice_number, found.length)
 
     @router.post("/imt/{biller}/bills/{invoice_number}/revoke", summary="Make the link of a bill dead")
     async def revoke(biller: OurBiller, invoice_number: str) -> JSONResponse:
@@ -70,20 +90,29 @@ def closed(answer: Closed, insurer: str | None = None) -> Response:
     return HTMLResponse(html, status, headers)
 
 
-class PdfResponse(Response):
-    """Passes the PDF on as it comes; one that breaks off ends the connection, so that nobody takes a part
-    for the whole. `limit_s` bounds it against a reader that does not read."""
+class HeadOfPdf(Response):
+    """What is said of a PDF before it comes."""
 
     media_type = "application/pdf"
 
-    def __init__(self, opened: Opened, biller: str, limit_s: float) -> None:
-        name = re.sub(r"[^0-9A-Za-z._-]", "_", opened.invoice_number)[:80]
-        headers = PRIVATE | {"Content-Disposition": f'inline; filename="bill-{name}.pdf"'}
-        if opened.length is not None:
-            headers["Content-Length"] = str(opened.length)
+    def __init__(self, invoice_number: str, length: int | None) -> None:
+        name = re.sub(r"[^0-9A-Za-z._-]", "_", invoice_number)[:80]
+        headers = PRIVATE | {
+            "Content-Disposition": f'inline; filename="bill-{name}.pdf"',
+            "Accept-Ranges": "none",
+        }
         super().__init__(headers=headers)
-        if opened.length is None:
-            del self.headers["Content-Length"]
+        del self.headers["Content-Length"]
+        if length is not None:
+            self.headers["Content-Length"] = str(length)
+
+
+class PdfResponse(HeadOfPdf):
+    """Passes the PDF on as it comes; one that breaks off ends the connection, so that nobody takes a part
+    for the whole. `limit_s` bounds it against a reader that does not read."""
+
+    def __init__(self, opened: Opened, biller: str, limit_s: float) -> None:
+        super().__init__(opened.invoice_number, opened.length)
         self._opened = opened
         self._biller = biller
         self._limit_s = limit_s

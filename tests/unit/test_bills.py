@@ -107,6 +107,9 @@ class House:
         link = mint(a_biller(), FakeSecrets(), "http://bills", invoice, bill, UNTIL)
         return await self.client.get(link)
 
+    async def look(self) -> httpx.Response:
+        return await self.client.head(mint(a_biller(), FakeSecrets(), "http://bills", "INV-1", "B-1", UNTIL))
+
     async def revoke(self, invoice: str = "INV-1", **headers: str) -> httpx.Response:
         return await self.client.post(f"/imt/acme/bills/{invoice}/revoke", headers=headers or AUTH)
 
@@ -265,6 +268,37 @@ async def test_a_pdf_that_breaks_off_is_never_completed(house: House) -> None:
     assert house.imt.open == 0
 
 
+async def test_a_head_tells_of_the_bill_and_fetches_nothing(house: House) -> None:
+    house.imt.found = There(len(PDF))
+    opened, looked = await house.open(), await house.look()
+    assert (looked.status_code, looked.content) == (200, b"")
+    own = {"traceparent"}
+    assert {n: v for n, v in looked.headers.items() if n not in own} == {
+        n: v for n, v in opened.headers.items() if n not in own
+    }
+    assert looked.headers["accept-ranges"] == "none"
+    assert (house.imt.checked, house.imt.open) == (["B-1"], 0)
+
+
+@pytest.mark.parametrize(
+    ("found", "status"), [(Missing("imt_answered_404"), 404), (Outage("acme", "imt.bills", "away"), 503)]
+)
+async def test_a_head_says_as_honestly_why_there_is_no_bill(
+    house: House, found: Missing | Outage, status: int
+) -> None:
+    house.imt.found = found
+    looked = await house.look()
+    assert (looked.status_code, looked.content) == (status, b"")
+    assert looked.headers["cache-control"] == PRIVATE
+
+
+async def test_a_head_of_a_dead_link_asks_nobody(house: House) -> None:
+    assert (await house.client.head("/bills/acme/nonsense")).status_code == 404
+    house.clock.move(days=400)
+    assert (await house.look()).status_code == 410
+    assert house.imt.checked == []
+
+
 async def test_an_expired_link_is_gone(house: House) -> None:
     house.clock.move(days=400)
     await expect_page(house, await house.open(), 410, "has expired")
@@ -372,7 +406,7 @@ async def test_a_page_not_found_holds_up_one_bill_and_an_outage_all() -> None:
         bills = Bills(Recorded(fault), load_wire(ROOT / "schemas").imt, FakeSecrets())  # type: ignore[arg-type]  # stand-ins
         return await bills.check(a_biller(), "B/1")
 
-    assert await check(None) == There()
+    assert await check(None) == There(2000)
     with pytest.raises(Retryable):
         await check(Outage("acme", "imt.bills", "answered 404", status=404))
     with pytest.raises(Outage):

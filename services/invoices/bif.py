@@ -91,27 +91,47 @@ def checksum(file: BufferedIOBase) -> str:
 
 
 class Lines:
-    """Lines of a file as bytes, with their number and place, none longer than the layout allows."""
+    """Lines of a file as bytes, with their number and place, in memory that their length does not change.
+
+    After `next`: `ended` at the end of the file; `whole` where the line has its end; `too_long` where only
+    the first bytes of a line were given, as many as the layout allows.
+    """
 
     def __init__(self, file: BufferedIOBase, layout: Layout, at: int = 0, number: int = 0) -> None:
         self._file = file
         self._layout = layout
         self.at = at
         self.number = number
+        self.ended = self.too_long = False
+        self.whole = True
         file.seek(at)
 
     def next(self) -> bytes:
         """The next line without its end; b'' with `ended` at the end of the file."""
         longest = self._layout.max_line_bytes
-        raw = self._file.readline(longest + 1)
-        if len(raw) > longest:
-            raise FileRefused("line_too_long", f"line {self.number + 1} is longer than {longest} bytes")
+        while self.too_long and not self.whole and self._read(longest + 1):
+            pass  # the rest of a line that was too long
+        raw = self._read(longest + 1)
         self.number += 1
-        self.at += len(raw)
+        self.ended = not raw
+        self.too_long = len(raw) > longest
+        if self.too_long:
+            return raw[:longest]
         if not raw.isascii():
             self._decodable(raw)
-        self.ended = not raw
         return raw.rstrip(b"\r\n")
+
+    def refuse_too_long(self) -> None:
+        """Raises FileRefused where a line that everything rests on is too long."""
+        if self.too_long:
+            longest = self._layout.max_line_bytes
+            raise FileRefused("line_too_long", f"line {self.number} is longer than {longest} bytes")
+
+    def _read(self, most: int) -> bytes:
+        raw = self._file.readline(most)
+        self.at += len(raw)
+        self.whole = raw.endswith(b"\n")
+        return raw
 
     def _decodable(self, raw: bytes) -> None:
         try:
@@ -131,7 +151,7 @@ def inspect(file: BufferedIOBase, layout: Layout) -> Inspected:
     place = found.header.index(layout.total_column)
     number = found.header.index(layout.column_of("invoice_number"))
     end, delimiter = layout.last_line.mark.encode(), layout.delimiter.encode()
-    cents = unreadable = 0
+    cents = owed = unreadable = 0
     mark = found.repeats.mark
     while True:
         raw = lines.next()
@@ -146,15 +166,27 @@ def inspect(file: BufferedIOBase, layout: Layout) -> Inspected:
         found.rows += 1
         if found.rows > layout.max_rows:
             raise FileRefused("too_many_rows", f"more than {layout.max_rows} rows", found.rows)
+        if lines.too_long:
+            unreadable += 1
+            continue
         cells = raw.split(delimiter)
         if len(cells) <= place or not _CENTS.fullmatch(cells[place].strip()):
             unreadable += 1
         else:
-            cents += int(cells[place].replace(b".", b""))
+            amount = int(cells[place].replace(b".", b""))
+            cents += amount
+            owed += max(0, amount)
         if len(cells) > number:
-            mark(cells[number].strip())
+            mark(bare(cells[number], layout))
     finish(lines, layout, raw, found, None if unreadable else cents)
+    if owed >= MOST_CENTS:
+        raise FileRefused("total_too_large", "what is owed in all has more than ten digits", found.rows)
     return found
+
+
+def bare(cell: bytes, layout: Layout) -> bytes:
+    """A cell as the second reading has it, without whatever spaces stand around it."""
+    return cell.strip() if cell.isascii() else cell.decode(layout.encoding).strip().encode(layout.encoding)
 
 
 def check_biller(found: Inspected, biller: Biller) -> None:
@@ -166,16 +198,25 @@ def check_biller(found: Inspected, biller: Biller) -> None:
 
 def begin(lines: Lines, layout: Layout) -> Inspected:
     """The first two lines: who the file is for, and its columns."""
-    first = lines.next()
-    if lines.ended:
+    first = lines.next().removeprefix(_BOM)
+    if not first.strip() and nothing_more(lines):
         raise FileRefused("empty", "the file is empty")
+    if b"\r" in first:
+        raise FileRefused("line_ends", "lines end with a carriage return alone; line feeds are expected")
+    lines.refuse_too_long()
     names = layout.first_line
-    told = marked(first.removeprefix(_BOM), names.mark, layout)
+    told = marked(first, names.mark, layout)
     if told is None:
         raise FileRefused("no_first_line", f"the first line does not begin with {names.mark}")
+    second = lines.next()
+    if lines.ended:
+        raise FileRefused("truncated", "the file ends after its first line")
+    lines.refuse_too_long()
+    if not lines.whole:
+        raise FileRefused("truncated", "the file ends within its second line, the columns")
     if told.get(names.layout) != str(layout.layout):
         raise FileRefused("wrong_layout", f"the first line does not say {names.layout}={layout.layout}")
-    header = [name.strip() for name in lines.next().decode(layout.encoding).split(layout.delimiter)]
+    header = [name.strip() for name in second.decode(layout.encoding).split(layout.delimiter)]
     missing = [name for name in layout.needed if name not in header]
     if missing:
         raise FileRefused("columns_missing", f"columns missing: {', '.join(missing)}")
@@ -186,9 +227,20 @@ def begin(lines: Lines, layout: Layout) -> Inspected:
     return Inspected(told.get(names.biller, ""), told.get(names.created, ""), header, 0, lines.at, ignored)
 
 
+def nothing_more(lines: Lines) -> bool:
+    """Whether nothing but blank lines is left."""
+    while not lines.ended:
+        if lines.next().strip():
+            return False
+    return True
+
+
 def finish(lines: Lines, layout: Layout, raw: bytes, found: Inspected, cents: int | None) -> None:
     """The last line: as many rows as it says, adding up to what it says, and nothing after it."""
+    lines.refuse_too_long()
     names = layout.last_line
+    if b"=" not in raw.rsplit(layout.delimiter.encode(), 1)[-1]:
+        raise FileRefused("truncated", "the last line breaks off", found.rows)
     told = marked(raw, names.mark, layout) or {}
     if told.get(names.rows) != str(found.rows):
         said = plain(told.get(names.rows, "nothing"))
@@ -200,8 +252,6 @@ def finish(lines: Lines, layout: Layout, raw: bytes, found: Inspected, cents: in
             raise FileRefused("after_the_end", f"line {lines.number} stands after the last line", found.rows)
     if cents is None or names.total is None or names.total not in told:
         return
-    if abs(cents) >= MOST_CENTS:
-        raise FileRefused("total_too_large", "the control total has more than ten digits", found.rows)
     total = Decimal(cents).scaleb(-2)
     if told[names.total] != str(total):
         said = plain(told[names.total])

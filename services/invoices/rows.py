@@ -7,7 +7,7 @@ from operator import itemgetter
 
 from services.bus.billers import Biller
 from services.bus.identity import digest
-from services.bus.support import Row, SupportMatrix
+from services.bus.support import Row, SupportMatrix, wire
 from services.events import Refusal
 from services.invoices.bif import UNPRINTABLE, Inspected, Lines, Repeats, hidden, plain
 from services.invoices.layout import Bad, Column, Layout, Parse, parser_of
@@ -160,7 +160,7 @@ class RowReader:
             slug = self._layout.always_false.get(flag.name)
             return self._support.row(slug) if slug else self._asked(flag.name, "true")
         fine = self._layout.as_supported.get(flag.name, ())
-        return None if found.casefold() in fine else self._asked(flag.name, found)
+        return None if wire(found) in {wire(value) for value in fine} else self._asked(flag.name, found)
 
     def _asked(self, name: str, value: str) -> Row | str:
         row = self._support.asked("bif_column", f"{name}={value}") or self._support.asked("bif_column", name)
@@ -170,14 +170,21 @@ class RowReader:
         return f"one of {', '.join(fine)}, or nothing" if fine else "nothing"
 
 
+def too_long(line: int, layout: Layout) -> Refusal:
+    return Refusal(line=line, column="(row)", expected=f"at most {layout.max_line_bytes} bytes", found="more")
+
+
 def rows(
     file: BufferedIOBase, layout: Layout, found: Inspected, reader: RowReader
 ) -> Iterator[Values | list[Refusal]]:
     """The file's rows, one after the other."""
     lines = Lines(file, layout, found.data_at, 2)
     for _ in range(found.rows):
-        text = lines.next().decode(layout.encoding)
-        result = reader.read(lines.number, text)
+        raw = lines.next()
+        if lines.too_long:
+            yield [too_long(lines.number, layout)]
+            continue
+        result = reader.read(lines.number, raw.decode(layout.encoding))
         if isinstance(result, dict):
             result["row"] = lines.number
         yield result

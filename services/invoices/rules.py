@@ -36,8 +36,8 @@ def balance_forward(row: Values, _: Biller) -> Broken | None:
 
 
 def minimum_payment(row: Values, _: Biller) -> Broken | None:
-    """The minimum is always the balance due."""
-    if row["minimum_due"] != row["balance_due"]:
+    """The minimum is always the balance due; of a credit also as customers see it, 0."""
+    if row["minimum_due"] not in (row["balance_due"], max(ZERO, row["balance_due"])):
         return Broken("minimum_due", f"Minimum Payment: always the balance due, {row['balance_due']}")
     return None
 

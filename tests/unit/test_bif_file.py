@@ -48,7 +48,17 @@ def test_columns_in_another_order_and_unknown_ones_are_taken() -> None:
     ("content", "code", "said"),
     [
         (b"", "empty", "empty"),
-        (b"\n", "no_first_line", "#BIF"),
+        (b"\n", "empty", "empty"),
+        (b"\n \r\n\n", "empty", "empty"),
+        (b"\xef\xbb\xbf", "empty", "empty"),
+        (b"\n" + GOOD, "no_first_line", "#BIF"),
+        (b"#BIF|layout=1|biller=ACME\n", "truncated", "after its first line"),
+        (b"#BIF|lay", "truncated", "after its first line"),
+        (GOOD[: GOOD.index(b"|AccountNumber") + 6], "truncated", "second line"),
+        (GOOD.replace(b"\n", b"\r"), "line_ends", "carriage return"),
+        (GOOD.replace(b"\n", b"\r") * 20, "line_ends", "carriage return"),
+        (GOOD[: GOOD.rindex(b"|total") + 4], "truncated", "breaks off"),
+        (GOOD[: GOOD.rindex(b"total")], "truncated", "breaks off"),
         (b"InvoiceNumber|AccountNumber\n", "no_first_line", "#BIF"),
         (GOOD.replace(b"layout=1", b"layout=2"), "wrong_layout", "layout=1"),
         (GOOD[: GOOD.rindex(b"#END")], "truncated", "without its #END line"),
@@ -62,7 +72,8 @@ def test_columns_in_another_order_and_unknown_ones_are_taken() -> None:
         (GOOD.replace(b"|BalanceDue|", b"|Balance|"), "columns_missing", "BalanceDue"),
         (GOOD.replace(b"|Address2|", b"|Address1|"), "columns_missing", "Address2"),
         (GOOD.replace(b"|ExpirationDate", b"|City"), "columns_twice", "City"),
-        (GOOD.replace(b"INV-0000001", b"I" * 20_000), "line_too_long", "line 4"),
+        (GOOD.replace(b"InvoiceNumber|", b"I" * 20_000 + b"|"), "line_too_long", "line 2"),
+        (GOOD.replace(b"#END|", b"#END|" + b"x" * 20_000 + b"=1|"), "line_too_long", "line 6"),
     ],
 )
 def test_a_file_that_is_not_whole_is_refused_with_the_reason(content: bytes, code: str, said: str) -> None:
@@ -70,6 +81,42 @@ def test_a_file_that_is_not_whole_is_refused_with_the_reason(content: bytes, cod
         looked_at(content)
     assert refused.value.code == code
     assert said in refused.value.reason
+
+
+def test_a_row_that_is_too_long_is_a_bad_row_and_the_others_go_on() -> None:
+    content = GOOD.replace(b"INV-0000001", b"I" * 50_000).replace(b"Nowhere", "Größte".encode(), 1)
+    content = content.replace(b"INV-0000002", "ü".encode() * 16_384, 1)
+    good, *bad = read_all(content)
+    assert isinstance(good, dict)
+    told = [(each.line, each.column, each.expected) for refusals in bad for each in refusals]  # type: ignore[attr-defined]  # lists of refusals
+    assert told == [(4, "(row)", "at most 16384 bytes"), (5, "(row)", "at most 16384 bytes")]
+
+
+@pytest.mark.parametrize("length", [16_383, 16_384, 16_385, 2 * 16_385, 2 * 16_385 + 1, 3 * 16_385 - 1])
+def test_a_row_of_whatever_length_swallows_no_other(length: int) -> None:
+    content = bif_sample.content([bif_sample.row(1), bif_sample.row(2)])
+    row = content.splitlines()[2]
+    long = content.replace(row, row + b"x" * (length - len(row)), 1)
+    _, other = read_all(long)
+    assert isinstance(other, dict)
+    assert other["invoice_number"] == "INV-0000002"
+
+
+@pytest.mark.parametrize("sign", ["\u00a0", " ", "\u2003"])
+def test_a_number_that_comes_twice_is_found_whatever_stands_around_it(sign: str) -> None:
+    first = bif_sample.row(1)
+    again = bif_sample.row(2, InvoiceNumber=f"{sign}{first['InvoiceNumber']}{sign}")
+    results = read_all(bif_sample.content([first, again]))
+    assert [isinstance(each, dict) for each in results] == [True, False]
+
+
+def test_a_sum_that_no_total_can_hold_is_refused_before_a_row_is_taken() -> None:
+    many = bif_sample.content(bif_sample.row(number, BalanceDue="9999999999.99") for number in (1, 2))
+    without = many[: many.rindex(b"|total")] + b"\n"
+    for content in (many, without):
+        with pytest.raises(FileRefused) as refused:
+            looked_at(content)
+        assert refused.value.code == "total_too_large"
 
 
 def test_the_place_of_a_wrong_byte_is_named() -> None:

@@ -189,6 +189,18 @@ def test_a_bill_is_not_due_before_its_date() -> None:
     assert refused(InvoiceDate="2026-11-02", InvoiceDueDate="2026-11-01").column == "InvoiceDueDate"
 
 
+@pytest.mark.parametrize("said", ["Balance Forward", "balance-forward", "BALANCE_FORWARD"])
+def test_what_billbus_does_anyway_may_be_said_in_whatever_spelling(said: str) -> None:
+    assert taken(BillingOption=said, BillImageType="PDF Linking")["invoice_number"] == "INV-0000007"
+
+
+@pytest.mark.parametrize("minimum", ["-15.00", "0.00"])
+def test_the_minimum_of_a_credit_may_be_said_as_it_is_shown(minimum: str) -> None:
+    amounts = {"PastDueAmount": "-20.00", "CurrentCharges": "5.00", "BalanceDue": "-15.00"}
+    values = taken(MinimumAmountDue=minimum, **amounts)
+    assert (values["balance_due"], values["minimum_due"], values["credit"]) == (0, 0, Decimal("15.00"))
+
+
 def test_notices_come_from_the_row_else_from_the_billers_rule() -> None:
     schedule = NotifySchedule(
         first=NotifyDate(days=-14, weekend="before"), second=NotifyDate(days=-2, weekend="after")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import yaml
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.bus.settings import ConfigurationError
 
+_C = TypeVar("_C", bound=BaseModel)
 _CENT = Decimal("0.01")
 _CODE = re.compile(r"[0-9A-Za-z_.-]{1,60}")
 _LARGEST = Decimal("9999999999.99")
@@ -144,9 +145,13 @@ class Wire(_Frozen):
 
 def load_wire(schemas: Path) -> Wire:
     """Reads the partners' wire names; raises ConfigurationError saying everything that is wrong."""
-    path = schemas / "partners" / "imt.yaml"
+    return Wire(imt=read_contract(schemas / "partners" / "imt.yaml", Imt))
+
+
+def read_contract(path: Path, kind: type[_C]) -> _C:
+    """One of the partners' contracts; raises ConfigurationError saying everything that is wrong in it."""
     try:
-        return Wire(imt=Imt.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError) as fault:
         raise ConfigurationError([f"{path.name}: cannot be read ({type(fault).__name__})"]) from None
     except ValidationError as fault:

@@ -8,10 +8,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from services.bus.settings import ConfigurationError
+from services.bus.wire import read_contract
 from services.payments.notice import AMOUNT, PaymentContract
 
 BOM = "\ufeff"
@@ -59,15 +58,7 @@ class Layout(_Part):
 
 def load_layout(partners: Path) -> Layout:
     """Reads bank_file.yaml; raises ConfigurationError with everything wrong in it."""
-    path = partners / "bank_file.yaml"
-    try:
-        return Layout.model_validate(yaml.safe_load(path.read_text("utf-8")))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigurationError([f"{path.name}: cannot be read ({type(error).__name__})"]) from None
-    except ValidationError as error:
-        raise ConfigurationError(
-            [f"{path.name}: {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        ) from None
+    return read_contract(partners / "bank_file.yaml", Layout)
 
 
 class BankFileReader:

@@ -8,13 +8,12 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 
 from services.bus.billers import Biller
 from services.bus.identity import digest
 from services.bus.support import SupportMatrix, wire
-from services.bus.wire import Malformed
+from services.bus.wire import Malformed, read_contract
 
 LARGEST = Decimal("9999999999.99")
 GUID = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._:-]{1,80}")
@@ -71,7 +70,8 @@ class PaymentContract(BaseModel):
 
 
 def load_contract(partners: Path) -> PaymentContract:
-    return PaymentContract.model_validate(yaml.safe_load((partners / "invoicecloud.yaml").read_text("utf-8")))
+    """Reads invoicecloud.yaml; raises ConfigurationError with everything wrong in it."""
+    return read_contract(partners / "invoicecloud.yaml", PaymentContract)
 
 
 @dataclass(frozen=True, slots=True)

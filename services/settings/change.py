@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Self
 from zoneinfo import ZoneInfo
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from services.bus.identity import digest
-from services.bus.settings import ConfigurationError
 from services.bus.support import SupportMatrix, Unsupported
-from services.bus.wire import Malformed
+from services.bus.wire import Malformed, read_contract
 from services.events import Indicator, NumberKind
 
 
@@ -76,15 +74,7 @@ class ChangeContract(_Part):
 
 def load_contract(partners: Path) -> ChangeContract:
     """Reads changes.yaml; raises ConfigurationError with everything wrong in it."""
-    path = partners / "changes.yaml"
-    try:
-        return ChangeContract.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigurationError([f"{path.name}: cannot be read ({type(error).__name__})"]) from None
-    except ValidationError as error:
-        raise ConfigurationError(
-            [f"{path.name}: {'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-        ) from None
+    return read_contract(partners / "changes.yaml", ChangeContract)
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,7 +179,7 @@ def test_a_bank_file_has_the_banks_day_and_a_trailer_that_adds_up(side: InvoiceC
     asked = BankFile(
         biller="acme",
         payments=[
-            {"AccountNumber": "00-1001", "PaymentAmount": "10.00", "BankName": "First, Bank"},
+            {"AccountNumber": "00-1001", "PaymentAmount": "10.00", "TraceNumber": "T, 1"},
             {"AccountNumber": "1002", "PaymentAmount": "0.05", "PaymentDate": "2026-11-18"},
         ],
     )
@@ -187,7 +187,7 @@ def test_a_bank_file_has_the_banks_day_and_a_trailer_that_adds_up(side: InvoiceC
     assert acme is not None
     header, first, second, trailer = csv.reader(io.StringIO(side.bank_csv(acme, asked)))
     assert header == [column["header"] for column in CONTRACTS.bank_file["columns"].values()]
-    assert first[1:5] == ["00-1001", "10.00", "2026-11-19", "First, Bank"], "03:00 UTC is the evening before"
+    assert first[1:5] == ["00-1001", "10.00", "2026-11-19", "T, 1"], "03:00 UTC is the evening before"
     assert second[3] == "2026-11-18"
     assert trailer == ["TRAILER", "2", "10.05"]
 

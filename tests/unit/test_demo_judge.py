@@ -358,6 +358,26 @@ def test_what_is_lost_and_what_is_doubled_is_counted() -> None:
     assert (payments.lost, payments.doubled, payments.adds_up) == (1, 1, False)
 
 
+def with_two_effects(facts: Facts) -> None:
+    """A change that sets the indicator of two numbers, as an unlink does."""
+    change = next(said for said in facts.said if said.id == "ch-2")
+    change.effects = (*change.effects, Effect("ch-2.b", "HO-1", None, "F", "AutoPay", NOON))
+    facts.outcomes.append(outcome("settings", "ch-2.b"))
+
+
+def test_a_change_with_two_effects_counts_once_and_each_effect_is_looked_for() -> None:
+    facts = day()
+    with_two_effects(facts)
+    facts.rows.append(replace(flipped("ch-2.b", "F", 9), account="HO-1"))
+    assert judge(facts).problems == []
+
+    facts = day()
+    with_two_effects(facts)
+    verdict = judge(facts)
+    assert any("ch-2" in problem for problem in verdict.problems)
+    assert line(verdict, "settings").lost == 1
+
+
 def test_one_lost_and_another_doubled_do_not_cancel_out() -> None:
     facts = day()
     lose_a_payment(facts)

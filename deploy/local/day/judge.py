@@ -137,8 +137,13 @@ class _Court:
             line.nothing += 1
             self._same_answer(said)
         elif said.effects:
-            for effect in said.effects:
-                self._effect(said, effect, line)
+            first, *others = said.effects
+            self._effect(said, first, line)
+            for effect in others:  # what was said counts once, and each effect is looked for
+                more = Line(said.flow)
+                self._effect(said, effect, more)
+                line.lost += more.lost
+                line.doubled += more.doubled
         else:
             self._no_effect(said, line)
 

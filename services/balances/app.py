@@ -25,7 +25,7 @@ def build(bus: Bus) -> Service:
     polls = SideBySide(partial(poll_changes, desk=desk))
 
     async def refresh(outcome: PaymentOutcome) -> Settlement:
-        return await refresh_after_payment(outcome, bus.billers[outcome.biller], desk)
+        return await refresh_after_payment(outcome, bus.billers.get(outcome.biller), desk)
 
     return Service(
         name="balances",

@@ -15,7 +15,7 @@ from services.bus import metrics
 from services.bus.accounts import AccountsView, Ambiguous, Match
 from services.bus.biller import Biller
 from services.bus.clock import Clock
-from services.bus.lane import Posted, Rejected, Settlement
+from services.bus.lane import Parked, Posted, Rejected, Settlement
 from services.bus.partner import PartnerError, Retryable
 from services.bus.publisher import NotAcknowledged, Publisher
 from services.events import AccountCurrent, BalanceChanged, BalanceCurrent, PaymentOutcome
@@ -158,13 +158,15 @@ def _without_imt(biller: Biller, account: str, fault: Exception, desk: Desk) -> 
     return Away(max(1, math.ceil(wish if wish is not None else RETRY_AFTER_S)))
 
 
-async def refresh_after_payment(outcome: PaymentOutcome, biller: Biller, desk: Desk) -> Settlement:
+async def refresh_after_payment(outcome: PaymentOutcome, biller: Biller | None, desk: Desk) -> Settlement:
     """A posted payment changed what is owed: IMT is asked, and the change acknowledged, before it is done.
 
     Raises PartnerError; Retryable also when the bus did not acknowledge, since asking again does no harm.
     """
     if outcome.state != "posted":
         return Rejected("nothing_to_refresh", "the payment was not posted")
+    if biller is None:
+        return Parked("unknown_biller", "no biller's file names this biller", never_sent=True)
     answer = await desk.imt.read_account(biller, outcome.account, biller.imt.deadline_s)
     if isinstance(answer, NoBalance):
         log.error("balances.refresh_refused", biller=biller.slug, code=answer.code)

@@ -23,7 +23,7 @@ def build(bus: Bus) -> Service:
     rechecks = SideBySide(partial(recheck_bills, desk=desk))
 
     async def check(invoice: InvoiceIssued) -> Settlement:
-        return await check_bill(invoice, bus.billers[invoice.biller], desk)
+        return await check_bill(invoice, bus.billers.get(invoice.biller), desk)
 
     async def forget() -> None:
         desk.linked.forget_expired(bus.clock.now())

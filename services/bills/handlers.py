@@ -66,12 +66,14 @@ class Closed:
     retry_after: int = RETRY_AFTER_S
 
 
-async def check_bill(invoice: InvoiceIssued, biller: Biller, desk: Desk) -> Settlement:
+async def check_bill(invoice: InvoiceIssued, biller: Biller | None, desk: Desk) -> Settlement:
     """Asks IMT for the bill behind a new link, and says what was found before it counts as done.
 
     While IMT is away it is asked again; an hour after the invoice came the link is said to be unchecked,
     and `recheck_bills` goes on. Raises PartnerError.
     """
+    if biller is None:
+        return Parked("unknown_biller", "no biller's file names this biller", never_sent=True)
     if desk.linked.is_revoked(biller.slug, invoice.invoice_number, invoice.bill_id):
         return Rejected("revoked", "the link was revoked before it was checked")
     try:

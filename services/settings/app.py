@@ -29,9 +29,9 @@ def build(bus: Bus) -> Service:
             Lane(
                 name="settings.apply",
                 reads=SettingChanged,
-                deliver=partial(handlers.apply_setting, imt=imt),
-                ask=partial(handlers.find_setting, imt=imt),
-                patience=partial(handlers.patience_with_imt, imt=imt),
+                deliver=partial(handlers.apply_setting, imt=imt, billers=bus.billers),
+                ask=partial(handlers.find_setting, imt=imt, billers=bus.billers),
+                patience=partial(handlers.patience_with_imt, imt=imt, billers=bus.billers),
                 order=handlers.order_setting,
                 writes=handlers.record_outcome,
             )

@@ -1,6 +1,6 @@
 """What happens to a setting: received, applied at IMT, asked for where in doubt, kept as enrollment."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -126,8 +126,10 @@ def _imt_number(change: Change, account: str, biller: Biller, accounts: Accounts
     return next((policy for policy in known.policies if normalise(policy, rule) == wanted), change.number)
 
 
-async def apply_setting(setting: SettingChanged, imt: Imt) -> Settlement:
+async def apply_setting(setting: SettingChanged, imt: Imt, billers: Container[str]) -> Settlement:
     """Brings the T/F indicator to the account or policy number at IMT."""
+    if setting.biller not in billers:
+        return Parked("unknown_biller", "no biller's file names this biller", True)
     number = setting.imt_number
     if number is None:
         return unresolved(setting)
@@ -144,13 +146,13 @@ def unresolved(setting: SettingChanged) -> Parked:
     return Parked(f"{kind}_unknown", f"no account matches the {kind} number given", True)
 
 
-async def find_setting(setting: SettingChanged, imt: Imt) -> Answer:
+async def find_setting(setting: SettingChanged, imt: Imt, billers: Container[str]) -> Answer:
     """Asks IMT for the indicator; found only where IMT names this very change as the one that set it.
 
     An equal value alone proves nothing: a request that hung may still come after it. Not found makes the
     lane wait until none can, and then send the value again, which is absolute.
     """
-    if setting.imt_number is None:
+    if setting.imt_number is None or setting.biller not in billers:
         return NotFound()
     if setting.indicator == "account_link":
         return Found()
@@ -160,10 +162,10 @@ async def find_setting(setting: SettingChanged, imt: Imt) -> Answer:
     return NotFound()
 
 
-def patience_with_imt(setting: SettingChanged, imt: Imt) -> float:
+def patience_with_imt(setting: SettingChanged, imt: Imt, billers: Container[str]) -> float:
     """Seconds for which IMT may still act on a request that was given up."""
     sent = setting.imt_number is not None and setting.indicator != "account_link"
-    return imt.patience_s(setting.biller) if sent else 0.0
+    return imt.patience_s(setting.biller) if sent and setting.biller in billers else 0.0
 
 
 def order_setting(setting: SettingChanged) -> tuple[str, str] | None:

@@ -32,7 +32,7 @@ from services.balances.imt import Balance, NoBalance, Page
 from services.balances.sharing import Announcements, Coalesced
 from services.bus.accounts import AccountsView
 from services.bus.biller import Poll, Rtdr
-from services.bus.lane import Posted, Rejected
+from services.bus.lane import Parked, Posted, Rejected
 from services.bus.partner import Outage, Retryable
 from services.bus.partner import Unknown as UnknownEffect
 from services.events import AccountCurrent, BalanceChanged, BalanceCurrent, PaymentOutcome
@@ -322,6 +322,14 @@ async def test_a_refresh_lets_the_lane_judge_a_fault_and_ends_at_imts_no() -> No
     imt(desk).answer = NoBalance("unknown_account")
     assert isinstance(await refresh_after_payment(outcome(), a_biller(), desk), Rejected)
     assert published(desk) == []
+
+
+async def test_a_biller_whose_file_was_taken_away_is_not_asked_for() -> None:
+    desk = a_desk()
+    assert await refresh_after_payment(outcome(), None, desk) == Parked(
+        "unknown_biller", "no biller's file names this biller", never_sent=True
+    )
+    assert imt(desk).calls == 0
 
 
 # -- poll ------------------------------------------------------------------------------------------------

@@ -178,6 +178,13 @@ async def test_while_imt_is_away_the_lane_waits_and_then_the_link_is_unchecked_b
     assert (event.state, event.reason) == ("unchecked", "imt_away")
 
 
+async def test_a_biller_whose_file_was_taken_away_is_not_asked_for(house: House) -> None:
+    assert await check_bill(issued(), None, house.desk) == Parked(
+        "unknown_biller", "no biller's file names this biller", never_sent=True
+    )
+    assert house.imt.checked == house.publisher.events == []
+
+
 async def test_a_check_is_done_only_when_the_bus_has_what_was_found(house: House) -> None:
     house.publisher.away = True
     with pytest.raises(Retryable):

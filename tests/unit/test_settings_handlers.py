@@ -22,6 +22,8 @@ from services.settings.handlers import (
 )
 from tests.unit.settings_sample import ACCOUNT, NOON, POLICY, account, accounts, acme, setting
 
+BILLERS = frozenset({"acme"})
+
 
 @dataclass(frozen=True)
 class AtImt:
@@ -142,7 +144,7 @@ async def test_an_indicator_goes_to_imts_number(indicator: Indicator, value: boo
     imt = ImtInMemory()
     event = setting(indicator=indicator, value=value, imt_number=POLICY, number_kind="policy")
 
-    assert await apply_setting(event, imt) == Posted("S-9")
+    assert await apply_setting(event, imt, BILLERS) == Posted("S-9")
     assert imt.sent == [(POLICY, indicator, value)]
 
 
@@ -159,24 +161,24 @@ async def test_a_number_that_means_no_one_account_is_parked_unsent(
 ) -> None:
     imt = ImtInMemory()
     event = setting(resolution=resolution, number_kind=kind, imt_number=None, account="?c-1/autopay")
-    settlement = await apply_setting(event, imt)
+    settlement = await apply_setting(event, imt, BILLERS)
 
     assert isinstance(settlement, Parked)
     assert (settlement.reason, settlement.never_sent) == (reason, True)
     assert "12345" not in (settlement.detail or "")
     assert imt.sent == []
     assert order_setting(event) is None
-    assert patience_with_imt(event, imt) == 0
+    assert patience_with_imt(event, imt, BILLERS) == 0
 
 
 async def test_a_link_is_recorded_and_nothing_of_it_is_sent() -> None:
     imt = ImtInMemory()
     event = setting(indicator="account_link")
 
-    assert isinstance(await apply_setting(event, imt), Posted)
-    assert await find_setting(event, imt) == Found()
+    assert isinstance(await apply_setting(event, imt, BILLERS), Posted)
+    assert await find_setting(event, imt, BILLERS) == Found()
     assert imt.sent == []
-    assert patience_with_imt(event, imt) == 0
+    assert patience_with_imt(event, imt, BILLERS) == 0
 
 
 # -- in doubt ------------------------------------------------------------------------------------------
@@ -195,11 +197,11 @@ async def test_a_link_is_recorded_and_nothing_of_it_is_sent() -> None:
 async def test_found_is_this_change_and_never_just_an_equal_value(
     standing: AtImt | None, answer: Found | NotFound
 ) -> None:
-    assert await find_setting(setting(), ImtInMemory(standing)) == answer
+    assert await find_setting(setting(), ImtInMemory(standing), BILLERS) == answer
 
 
 def test_imt_is_given_its_own_time_to_act() -> None:
-    assert patience_with_imt(setting(), ImtInMemory()) == 6.0
+    assert patience_with_imt(setting(), ImtInMemory(), BILLERS) == 6.0
 
 
 # -- ordered -------------------------------------------------------------------------------------------
@@ -306,3 +308,14 @@ def test_unlinking_ends_autopay() -> None:
 
     assert state is not None
     assert (state.linked, state.autopay) == (False, False)
+
+
+async def test_a_biller_whose_file_was_taken_away_parks_its_settings() -> None:
+    imt, nobody = ImtInMemory(), frozenset[str]()
+
+    assert await apply_setting(setting(), imt, nobody) == Parked(
+        "unknown_biller", "no biller's file names this biller", True
+    )
+    assert await find_setting(setting(), imt, nobody) == NotFound()
+    assert patience_with_imt(setting(), imt, nobody) == 0
+    assert imt.sent == []

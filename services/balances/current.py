@@ -43,8 +43,13 @@ def _state(event: BalanceChanged, polled: datetime | None) -> BalanceCurrent:
 def changed(
     biller: str, balance: Balance, cause: Cause, current: BalanceCurrent | None, now: datetime
 ) -> BalanceChanged | None:
-    """The event of a change; None when it is known already, or older than what is known."""
-    if current is not None and (balance.as_of < current.as_of or _same(balance, current)):
+    """The event of a change; None when it is known already, or older than what is known.
+
+    An equal balance as of a later instant is an event: else what lies between the two would pass for newer.
+    """
+    if current is not None and (
+        balance.as_of < current.as_of or (balance.as_of == current.as_of and _same(balance, current))
+    ):
         return None
     return found(biller, balance, cause, current, now)
 

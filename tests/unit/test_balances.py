@@ -160,7 +160,9 @@ async def test_an_enquiry_gets_imts_own_balance_and_the_change_is_published() ->
     assert not event.polled
 
 
-@pytest.mark.parametrize("known", [current("120.50"), current("99.00", at=NOON + timedelta(seconds=1))])
+@pytest.mark.parametrize(
+    "known", [current("120.50", at=NOON), current("99.00", at=NOON + timedelta(seconds=1))]
+)
 async def test_what_is_known_or_older_is_no_change(known: BalanceCurrent) -> None:
     desk = a_desk(known)
     assert isinstance(await answer_enquiry(a_biller(), ACCOUNT, desk), Fresh)
@@ -330,6 +332,26 @@ async def test_a_biller_whose_file_was_taken_away_is_not_asked_for() -> None:
         "unknown_biller", "no biller's file names this biller", never_sent=True
     )
     assert imt(desk).calls == 0
+
+
+async def test_an_equal_amount_as_of_later_keeps_out_what_lies_between() -> None:
+    desk = a_desk(current("100.00", NOON))
+    imt(desk).answer = balance("100.00", NOON + timedelta(minutes=5))
+    await refresh_after_payment(outcome(), a_biller(), desk)
+    imt(desk).answer = balance("120.00", NOON + timedelta(minutes=2))
+    await refresh_after_payment(outcome(), a_biller(), desk)
+    known = follow(desk).of("acme", ACCOUNT)
+    assert known is not None
+    assert (known.balance_due, known.as_of) == (Decimal("100.00"), NOON + timedelta(minutes=5))
+
+
+async def test_the_same_balance_of_the_same_instant_is_no_event() -> None:
+    desk = a_desk(current("100.00", NOON))
+    imt(desk).answer = balance("100.00", NOON)
+    assert await refresh_after_payment(outcome(), a_biller(), desk) == Posted(
+        reason="known", detail="the balance was known already"
+    )
+    assert published(desk) == []
 
 
 # -- poll ------------------------------------------------------------------------------------------------

@@ -200,6 +200,7 @@ async def _poll(biller: Biller, desk: Desk) -> str:
     since, after = desk.unfinished.pop(biller.slug, (_since(biller, desk), None))
     for _ in range(PAGES_A_TICK):
         page = await desk.imt.list_changes(biller, since, after, PAGE, biller.imt.deadline_s)
+        metrics.POLL_UNREADABLE.labels(biller.slug).inc(page.unreadable)
         await _take(biller, page.changes, desk)
         after = page.after
         if after is None:

@@ -10,6 +10,7 @@ import structlog
 
 from services.bus.biller import Biller
 from services.bus.clock import Clock
+from services.bus.log import mask_account
 from services.bus.partner import PartnerHttp, Reply
 from services.bus.secrets import Secrets
 from services.bus.wire import Imt, WireError, instant, read_instant, read_money
@@ -87,7 +88,7 @@ class PaymentsDue:
     async def list_changes(
         self, biller: Biller, since: datetime, after: str | None, limit: int, deadline_s: float
     ) -> Page:
-        """One page of the balances that changed at or after `since`; an unreadable row is left out."""
+        """One page of what changed at or after `since`; an unreadable row is left out, logged and counted."""
         sent_at = self._clock.now()
         asked = {"since": instant(since), "after": after, "limit": str(limit)}
         reply = await self._get(biller, "list_changes", deadline_s, **asked)
@@ -121,7 +122,16 @@ class PaymentsDue:
         try:
             return self._balance(row, sent_at)
         except WireError as fault:
-            log.error("balances.row_unreadable", biller=biller.slug, reason=str(fault))
+            log.error(
+                "balances.row_unreadable", biller=biller.slug, account=self._masked(row), reason=str(fault)
+            )
+            return None
+
+    def _masked(self, row: object) -> str | None:
+        """Enough of the account's number for a person who looks for the row at IMT."""
+        try:
+            return mask_account(str(self._wire.read(row, "account")))
+        except WireError:
             return None
 
     def _balance(self, row: object, sent_at: datetime) -> Balance:

@@ -68,4 +68,9 @@ VIEW_READY = Gauge(
 )
 VIEW_RECORDS = Counter("billbus_view_records_total", "Records that a view has read.", ["view"])
 BATCHES_CLOSED = Counter("billbus_batches_closed_total", "Business days closed.", ["biller"])
+POLL_UNREADABLE = Counter(
+    "billbus_poll_unreadable_total",
+    "Rows of a poll of IMT that nobody can read; the log names each.",
+    ["biller"],
+)
 POLLED = Counter("billbus_polled_total", "Polls of what changed at IMT, by result.", ["biller", "result"])

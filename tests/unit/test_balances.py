@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from services.balances.current import CurrentBalances, keep_newest
 from services.balances.handlers import (
@@ -77,6 +78,7 @@ class FakePaymentsDue:
         self.asked: list[tuple[datetime, str | None]] = []
         self.calls = 0
         self.page = 200
+        self.unreadable = 0
         self.gate: asyncio.Event | None = None
         self.fail_at: int | None = None
 
@@ -99,7 +101,7 @@ class FakePaymentsDue:
         listed = sorted((c for c in self.changes if c.as_of >= since), key=lambda c: c.as_of)
         begin = int(after or 0)
         end = begin + self.page
-        return Page(tuple(listed[begin:end]), 0, str(end) if end < len(listed) else None)
+        return Page(tuple(listed[begin:end]), self.unreadable, str(end) if end < len(listed) else None)
 
 
 def a_desk(*balances: BalanceCurrent) -> Desk:
@@ -429,6 +431,19 @@ async def test_a_poll_takes_so_many_pages_a_tick_and_goes_on_there() -> None:
     assert len(imt(desk).asked) == PAGES_A_TICK
     await poll_changes(a_biller(), desk)
     assert {event.account for event in published(desk)} == {str(n) for n in range(PAGES_A_TICK + 3)}
+
+
+async def test_rows_of_a_poll_that_nobody_can_read_are_counted() -> None:
+    desk = a_desk()
+    imt(desk).changes, imt(desk).unreadable = [change(0, "10.00")], 2
+    before = unreadable_rows()
+    await poll_changes(a_biller(), desk)
+    assert unreadable_rows() - before == 2
+    assert len(published(desk)) == 1
+
+
+def unreadable_rows() -> float:
+    return REGISTRY.get_sample_value("billbus_poll_unreadable_total", {"biller": "acme"}) or 0.0
 
 
 async def test_a_failed_poll_loses_nothing() -> None:

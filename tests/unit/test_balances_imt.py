@@ -147,6 +147,15 @@ async def test_the_last_page_ends_the_poll_even_when_imt_goes_in_circles(more: A
     assert answer.after is None
 
 
+async def test_a_row_that_nobody_can_read_is_named_without_its_account_number(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    await page({"Changes": [row(balance_due="x")], "More": False})
+    told = capsys.readouterr().out
+    assert "***345" in told
+    assert "0012345" not in told
+
+
 async def test_one_bad_row_does_not_stop_the_others() -> None:
     answer, _ = await page({"Changes": [row(balance_due="x"), "text", row()], "More": False})
     assert ([one.account for one in answer.changes], answer.unreadable) == (["0012345"], 2)

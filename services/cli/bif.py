@@ -16,7 +16,6 @@ from services.bus.secrets import Secrets
 from services.bus.settings import PORTS, ConfigurationError, Settings, load_settings
 from services.bus.support import SupportMatrix
 from services.cli.output import FINE, FOUND, UNREACHABLE, WRONG_USE, AsJson, print_json, print_table, stop
-from services.invoices.layout import load_layout
 from services.operations.bif import BifReport, NotSent, Told, check_bif, send_bif
 
 cli = typer.Typer(help="Biller Invoice Files from IMT.", no_args_is_help=True)
@@ -32,10 +31,9 @@ def check_file(source: Source, biller: Owner = "", as_json: AsJson = False) -> N
     """
     settings = load_settings()
     support = SupportMatrix.load(settings.partners / "support.yaml")
-    layout = load_layout(settings.partners / "bif.yaml")
     owners = known_billers(settings, support, biller)
     with progress("Checking") as told:
-        report = check_bif(source, owners, layout, support, told)
+        report = check_bif(source, owners, settings.partners, support, told)
     if as_json:
         print_json(asdict(report))
     else:

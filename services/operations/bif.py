@@ -15,7 +15,7 @@ from services.bus.secrets import Secrets
 from services.bus.support import SupportMatrix
 from services.events import Refusal
 from services.invoices.bif import FileRefused, check_biller, checksum, inspect
-from services.invoices.layout import Layout
+from services.invoices.layout import load_layout
 from services.invoices.rows import RowReader, rows
 
 KEPT_REFUSALS = 1000
@@ -43,9 +43,13 @@ class BifReport:
 
 
 def check_bif(
-    path: Path, billers: Iterable[Biller], layout: Layout, support: SupportMatrix, told: Told
+    path: Path, billers: Iterable[Biller], partners: Path, support: SupportMatrix, told: Told
 ) -> BifReport:
-    """Reads a file as the intake does; nothing is published. The biller is the one that the file names."""
+    """Reads a file as the intake does; nothing is published. The biller is the one that the file names.
+
+    `partners` is the folder that holds the layout; raises ConfigurationError where that does not make sense.
+    """
+    layout = load_layout(partners / "bif.yaml")
     with path.open("rb") as file:
         report = BifReport(checksum(file), "")
         try:

@@ -49,13 +49,12 @@ CUT_OFF_AFTER_S, PARTS_USUALLY_S, SLOWEST = 55, 15, 4.0
 
 
 def main() -> int:
-    arguments = _arguments()
     console = Console()
     if not console.is_terminal:
         console.width = PAPER_WIDTH
     try:
         with interruptible():
-            return _run(arguments, console)
+            return _run(_arguments(), console)
     except LocalError as problem:
         print(problem, file=sys.stderr)
         return 1
@@ -191,8 +190,12 @@ def _arguments() -> argparse.Namespace:
         help="folder of data and logs (default ${BILLBUS_DATA}, else .local/run)",
     )
     arguments = parser.parse_args()
-    if arguments.keep and (arguments.runs > 1 or arguments.docker):
-        parser.error("--keep goes with one run, and not with --docker")
+    if arguments.keep and arguments.docker:
+        raise LocalError(
+            "KEEP=1 does not go with DOCKER=1: use `docker compose up` and `docker compose down`."
+        )
+    if arguments.keep and arguments.runs > 1:
+        raise LocalError("KEEP=1 goes with one run: leave out RUNS.")
     return arguments
 
 

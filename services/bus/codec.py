@@ -40,6 +40,10 @@ class Codec:
             self._ids[topic] = await self._registry.id_of(topic, schema)
             self._writers[self._ids[topic]] = self._ours[topic]
 
+    async def answers(self) -> bool:
+        """Whether the registry answers now; raises RegistryAway."""
+        return await self._registry.answers()
+
     def close(self) -> None:
         """Gives the registry's connections back."""
         self._registry.close()

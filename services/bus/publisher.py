@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -42,6 +43,7 @@ class Publisher:
         self._source = source.encode()
         self._bootstrap = bootstrap
         self._constant: dict[str, list[Header]] = {topic: self._of_topic(topic) for topic in BY_TOPIC}
+        self._producer: Any = None
 
     async def start(self) -> None:
         self._producer = AIOKafkaProducer(
@@ -59,11 +61,17 @@ class Publisher:
         await self._producer.start()
 
     async def stop(self) -> None:
+        if self._producer is None:
+            return
         try:
             async with asyncio.timeout(self._deadline_s):
                 await self._producer.stop()
         except (KafkaError, TimeoutError):
             return
+
+    async def answers(self) -> bool:
+        """Whether a broker gives its metadata now."""
+        return bool(await self._producer.client.force_metadata_update())
 
     async def publish(self, *events: Event, traceparent: str | None = None) -> None:
         """Returns when every event is acknowledged; raises NotAcknowledged when one is not."""

@@ -8,6 +8,8 @@ from typing import Any
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
+PROBE_S = 1.0
+
 
 class RegistryAway(Exception):
     """The registry gave no usable answer; never a reason to take a record for poison."""
@@ -28,6 +30,8 @@ class Registry:
     def __init__(self, url: str, deadline_s: float = 10) -> None:
         self._client = SchemaRegistryClient({"url": url, "timeout": deadline_s, "max.retries": 1})
         self._deadline_s = deadline_s * 2
+        # a probe must not keep a thread for long
+        self._probe = SchemaRegistryClient({"url": url, "timeout": PROBE_S, "max.retries": 0})
 
     async def id_of(self, topic: str, schema: Mapping[str, Any]) -> int:
         """The id under which this schema is registered for the topic's values.
@@ -45,9 +49,15 @@ class Registry:
         found = await self._ask(self._client.get_schema, schema_id)
         return dict(json.loads(found.schema_str))
 
+    async def answers(self) -> bool:
+        """Whether it answers now; raises RegistryAway."""
+        await self._ask(self._probe.get_subjects)
+        return True
+
     def close(self) -> None:
         """Gives up its connections."""
         self._client.close()
+        self._probe.close()
 
     async def _ask(self, question: Any, *arguments: Any) -> Any:
         try:

@@ -21,12 +21,14 @@ from services.bus.catalog import REPLAY, Topic, load_catalog
 from services.bus.clock import Clock
 from services.bus.codec import Codec
 from services.bus.delivery import Delivery, Limits
-from services.bus.intake import create_app
+from services.bus.intake import Check, create_app, where
 from services.bus.lane import Lane
 from services.bus.membership import Membership
 from services.bus.outcomes import OutcomeIndex
 from services.bus.partner import PartnerHttp
+from services.bus.place import Place
 from services.bus.publisher import NotAcknowledged, Publisher
+from services.bus.readiness import Asked
 from services.bus.registry import Registry, RegistryAway
 from services.bus.secrets import Secrets
 from services.bus.settings import Settings
@@ -131,6 +133,9 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
         return OutcomeIndex(path, self.bus.settings.bootstrap, topic, self.bus.codec).open()
 
     async def on_start(self) -> None:
+        await self._guard(self._start_parts())
+
+    async def _start_parts(self) -> None:
         await self.bus.partners.__aenter__()
         await self.bus.codec.start()
         await self.bus.publisher.start()
@@ -160,7 +165,7 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
         except asyncio.CancelledError:
             raise
         except BaseException as error:
-            log.critical("part_failed", error=type(error).__name__, exc_info=True)
+            log.critical("part_failed", error=type(error).__name__, where=where(error))
             os._exit(70)
 
     # -- parts -----------------------------------------------------------------------------------------
@@ -222,8 +227,11 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
         numbers = list(range(self.bus.catalog[self.lanes[0].lane.reads.TOPIC].partitions))
         return self.lanes[0].owns(DefaultPartitioner()(key.encode(), numbers, numbers))
 
-    def _checks(self) -> dict[str, Callable[[], bool]]:
-        checks: dict[str, Callable[[], bool]] = {}
+    def _checks(self) -> dict[str, Check]:
+        checks: dict[str, Check] = {
+            "broker": Asked(self.bus.publisher.answers, self.bus.clock),
+            "registry": Asked(self.bus.codec.answers, self.bus.clock),
+        }
         for view in self.service.views:
             checks[f"view {view.reads.TOPIC}"] = lambda view=view: view.ready  # type: ignore[misc]  # bound now
         for lane in self.lanes:
@@ -259,9 +267,20 @@ def open_bus(settings: Settings) -> Bus:
     return Bus(settings, billers, secrets, support, catalog, publisher, partners, clock, codec)
 
 
+def require_answers(settings: Settings) -> None:
+    """Returns when broker and registry answer; raises Unreachable, one sentence that says which does not."""
+    with Place(settings.bootstrap, settings.registry) as place:
+        place.topics()
+        place.ask_registry(place.registry.get_subjects)
+
+
 def run(build: Build, settings: Settings) -> None:
-    """Runs the service until SIGTERM or SIGINT; raises ConfigurationError before anything starts."""
+    """Runs the service until SIGTERM or SIGINT.
+
+    Raises, before anything starts, ConfigurationError, and Unreachable where broker or registry is away.
+    """
     bus = open_bus(settings)
+    require_answers(settings)
     logging.configure(settings.service, settings.log_level)
     uvloop.install()  # Faust makes its loops by the policy
     service = build(bus)

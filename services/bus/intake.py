@@ -8,7 +8,6 @@ routes         the service's routers, /livez, /readyz, /metrics, /openapi.json
 
 import asyncio
 import inspect
-import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from http import HTTPStatus
@@ -87,6 +86,7 @@ class Observed:
         self._app = app
         self._service = service
         self._clock = bus.clock
+        self._billers = bus.billers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -108,25 +108,35 @@ class Observed:
         try:
             await self._app(scope, receive, sending)
         except Exception as error:
-            log.error("intake.failed", error=type(error).__name__, where=where(error))
+            log.error("intake.failed", exc_info=error)
             if not status:
                 await send_problem(
                     Problem(500, "Internal error", "The fault is ours; it is logged."), sending
                 )
         finally:
-            self._count(scope, status, self._clock.monotonic() - began)
+            self._tell(scope, status, self._clock.monotonic() - began)
 
-    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
         # the route's template, never the address itself: that would hold account numbers
         route = getattr(scope.get("route"), "path_format", "none")
         metrics.REQUESTS.labels(self._service, route, scope["method"], str(status or "gone")).inc()
         metrics.REQUEST_SECONDS.labels(self._service, route).observe(seconds)
+        if scope["path"] not in PROBES:
+            biller = named_biller(scope, self._billers)
+            log.info(
+                "request",
+                route=route,
+                method=scope["method"],
+                status=status,
+                biller=biller or None,
+                ms=round(seconds * 1000, 1),
+            )
 
 
-def where(error: BaseException) -> list[str]:
-    """The frames of an error as file:line function; its text may hold a customer's data, so is left out."""
-    frames = traceback.extract_tb(error.__traceback__)[-8:]
-    return [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
+def named_biller(scope: Scope, billers: Container[str]) -> str:
+    """The biller's slug in an address of ours, where it stands in second place; '' for none or a stranger."""
+    whose = (*scope["path"].split("/", 3), "", "")[2]
+    return whose if whose in billers else ""
 
 
 class Crowd:
@@ -143,9 +153,7 @@ class Crowd:
         if scope["type"] != "http" or scope["path"] in PROBES:
             await self._app(scope, receive, send)
             return
-        # every address of ours has the biller in second place
-        whose = (*scope["path"].split("/", 3), "", "")[2]
-        whose = whose if whose in self._billers else ""
+        whose = named_biller(scope, self._billers)
         if self._inside.total() >= self._limit or self._inside[whose] >= self._share:
             problem = Problem(429, "Too many requests", "Too many at the same time.", retry_after=1)
             await send_problem(problem, send)

@@ -21,7 +21,7 @@ from services.bus.catalog import REPLAY, Topic, load_catalog
 from services.bus.clock import Clock
 from services.bus.codec import Codec
 from services.bus.delivery import Delivery, Limits
-from services.bus.intake import Check, create_app, where
+from services.bus.intake import Check, create_app
 from services.bus.lane import Lane
 from services.bus.membership import Membership
 from services.bus.outcomes import OutcomeIndex
@@ -165,7 +165,7 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
         except asyncio.CancelledError:
             raise
         except BaseException as error:
-            log.critical("part_failed", error=type(error).__name__, where=where(error))
+            log.critical("part_failed", exc_info=error)
             os._exit(70)
 
     # -- parts -----------------------------------------------------------------------------------------

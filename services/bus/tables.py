@@ -55,7 +55,7 @@ def add_table(
             try:
                 await keep(state, table, codec, publisher, key, value)
             except Exception as error:  # skipping it would lose it: let a new process try again
-                log.critical("table_failed", table=topic, error=type(error).__name__, exc_info=True)
+                log.critical("table_failed", table=topic, exc_info=error)
                 os._exit(FAILED)
 
     app.agent(source, name=f"{table.reads.TOPIC}>{topic}", isolated_partitions=True)(fold)

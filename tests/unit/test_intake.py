@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
+import structlog
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
@@ -159,6 +160,22 @@ async def test_a_good_body_is_taken_and_the_trace_goes_on(client: httpx.AsyncCli
     assert answer.json() == {"count": 1}
     assert answer.headers["traceparent"].split("-")[1] == trace_id
     assert answer.headers["traceparent"].split("-")[2] != "00f067aa0ba902b7"
+
+
+async def test_a_request_is_one_line_of_the_log_by_its_route_and_never_by_its_address(
+    client: httpx.AsyncClient,
+) -> None:
+    with structlog.testing.capture_logs() as lines:
+        await client.get("/who/acme", auth=("acme-user", "s3cret"))
+        await client.get("/fails/0000012345")
+        await client.get("/livez")
+        await client.get("/metrics")
+    told = [line for line in lines if line["event"] == "request"]
+    assert [(line["route"], line["status"], line["biller"]) for line in told] == [
+        ("/who/{biller}", 200, "acme"),
+        ("/fails/{how}", 500, None),
+    ]
+    assert "0000012345" not in str(told)
 
 
 @pytest.mark.parametrize("path", ["/amounts", "/form"])

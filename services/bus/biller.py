@@ -36,6 +36,7 @@ Zone = Annotated[ZoneInfo, BeforeValidator(_zone)]
 TimeOfDay = Annotated[time, BeforeValidator(_time_of_day)]
 Expression = Annotated[str, AfterValidator(_expression)]
 Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]
+MOST_REPEAT_DAYS = 31
 SecretName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
 
@@ -54,6 +55,8 @@ class BatchRule(_Part):
     """Name of the closure rule, carried in `batch.closed`."""
     late_payment: Literal["original", "open"] = "original"
     """Batch date of a payment that is posted after its batch closed: its own, or the one open then."""
+    repeat_days: int = Field(default=7, ge=1, le=MOST_REPEAT_DAYS)
+    """Business days for which a PaymentGUID that comes again counts as a repeat (assumed)."""
 
 
 class AccountNumbers(_Part):

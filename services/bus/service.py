@@ -33,6 +33,7 @@ from services.bus.registry import Registry, RegistryAway
 from services.bus.secrets import Secrets
 from services.bus.settings import Settings
 from services.bus.support import SupportMatrix
+from services.bus.table_watch import watch_tables
 from services.bus.tables import Table, add_table
 from services.bus.views import View, follow
 
@@ -100,6 +101,7 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
         self.lanes = [self._delivery(lane) for lane in service.lanes]
         self._due: dict[tuple[str, str], float] = {}
         self._running: list[asyncio.Task[None]] = []
+        self.tables: faust.App | None = None
         self.checks = self._checks()
         self.server = self._server()
 
@@ -147,6 +149,10 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
             self.add_future(self._guard(self._tick(clock)))
         for loop in self.service.loops:
             self.add_future(self._guard(self._repeat(loop)))
+        if self.tables is not None:
+            topics = [table.reads.TOPIC for table in self.service.tables]
+            watch = watch_tables(self.tables, topics, self.bus.settings.bootstrap, self.bus.clock)
+            self.add_future(self._guard(watch))
 
     async def on_stop(self) -> None:
         self.server.should_exit = True
@@ -292,6 +298,7 @@ def run(build: Build, settings: Settings) -> None:
     for table in service.tables:
         add_table(app, table, bus.catalog[table.into.TOPIC].partitions, bus.codec, bus.publisher)
     host.checks["tables"] = lambda: recovered(app)
+    host.tables = app
     TablesWorker(app, host, **quiet).execute_from_commandline()
 
 

@@ -132,7 +132,7 @@ class Commits:
     async def _write_cursor(self, one: Dirty) -> None:
         if await self._cursors.committed(one.owned, one.stretch.scope, one.commit):
             self._saved(one)
-            self._cursors.acknowledged(one.owned, one.stretch)
+            self._cursors.acknowledged(one.owned, one.stretch, one.snapshot)
 
     def _saved(self, one: Dirty) -> None:
         one.stretch.saved = one.commit

@@ -19,7 +19,7 @@ from services.bus import metrics
 from services.bus.clock import Clock
 from services.bus.membership import Broker, Gone, Record
 from services.bus.partition import Owned, Stretch, account_scope, biller_of
-from services.bus.progress import SPAN, Progress, Restored, decode_metadata
+from services.bus.progress import SPAN, Progress, Restored, Snapshot, decode_metadata
 
 log = structlog.get_logger()
 
@@ -45,6 +45,7 @@ class Cursors:
         start: runs a coroutine as a task whose failure ends the lane.
         enqueue: takes a record into a stretch's queues.
         release: makes keys ready that had to wait.
+        moved: the same for keys that waited for a commit of the stretch which they left.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Cursors:
         start: Callable[[Coroutine[Any, Any, None]], None],
         enqueue: Callable[[Owned, Stretch, Record], None],
         release: Callable[[Owned, Collection[bytes]], None],
+        moved: Callable[[Owned, Collection[bytes]], None],
     ) -> None:
         self._lane = lane
         self._broker = broker
@@ -67,6 +69,7 @@ class Cursors:
         self._start = start
         self._enqueue = enqueue
         self._release = release
+        self._moved = moved
 
     def tend(self, owned: Owned, crowded: bool) -> None:
         """Opens a cursor where somebody is in the way, feeds those that have room, closes those that met."""
@@ -152,7 +155,7 @@ class Cursors:
         now.reserved, now.named = snapshot.reserved, now.named & snapshot.named
         cursor = Stretch(scope, now, owned.parent_of(scope).doubt)
         cursor.saved = (snapshot.position, snapshot.metadata)
-        owned.move_behind(cursor)
+        self._moved(owned, owned.move_behind(cursor))
         self._release(owned, owned.suspended.pop(scope))
         metrics.CURSORS_OPENED.labels(self._lane, biller_of(scope.partition(".")[0].encode())).inc()
         log.warning(
@@ -210,21 +213,21 @@ class Cursors:
 
     # -- closing ---------------------------------------------------------------------------------------
 
-    def acknowledged(self, owned: Owned, cursor: Stretch) -> None:
-        """The broker has the cursor's newest commit."""
-        if cursor.progress.until is None:
+    def acknowledged(self, owned: Owned, cursor: Stretch, snapshot: Snapshot) -> None:
+        """The broker has this commit of the cursor; one made before it closed does not close it."""
+        if snapshot.until is None:
             return
         if cursor.scope in owned.suspended:
             self._release(owned, owned.suspended.pop(cursor.scope))
-        if cursor.over and cursor.saved is not None and cursor.saved[0] >= cursor.progress.until:
+        if cursor.over and snapshot.position >= snapshot.until:
             owned.cursors.pop(cursor.scope, None)
-            owned.floors[cursor.scope] = cursor.progress.until
+            owned.floors[cursor.scope] = snapshot.until
             log.info(
                 "cursor_closed",
                 lane=self._lane,
                 partition=owned.partition.partition,
                 scope=cursor.scope,
-                at=cursor.progress.until,
+                at=snapshot.until,
             )
 
     # -- taking over -----------------------------------------------------------------------------------

@@ -92,6 +92,7 @@ class Delivery(Generic[E]):
             start=self._start,
             enqueue=self._enqueue,
             release=self._release,
+            moved=self._moved,
         )
         self._shares = Shares(min(limits.in_flight, lane.in_flight or limits.in_flight))
         self._commits = Commits(lane.name, broker, self._cursors, self._shares.most, self._covered)
@@ -177,6 +178,9 @@ class Delivery(Generic[E]):
             async with asyncio.timeout(REVOKED_COMMIT_S):
                 await self._commits.write(given_up, last=self._busy)
         for owned in given_up:
+            for stretch in owned.stretches:
+                waited, stretch.unreserved = stretch.unreserved, []
+                self._moved(owned, [key for _, key in waited])
             if self._owned.get(owned.partition) is owned:
                 del self._owned[owned.partition]
 
@@ -323,6 +327,12 @@ class Delivery(Generic[E]):
             else:
                 self._shares.add(biller_of(key), (owned, key))
         self._dispatch()
+
+    def _moved(self, owned: Owned, keys: Collection[bytes]) -> None:
+        """What waited for a commit of one stretch is another's business now, or nobody's."""
+        for key in keys if self.lane.exact else ():
+            self._shares.free(biller_of(key))
+        self._release(owned, keys)
 
     def _release(self, owned: Owned, keys: Collection[bytes]) -> None:
         for key in keys:

@@ -9,6 +9,7 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
+from heapq import heapify
 
 from aiokafka import TopicPartition
 
@@ -189,10 +190,22 @@ class Owned:
             named={item.at for item in items if item.at in item.stretch.progress.named},
         )
 
-    def move_behind(self, cursor: Stretch) -> None:
-        """Makes the records of the cursor's scope its business; where they were is past them."""
+    def move_behind(self, cursor: Stretch) -> list[bytes]:
+        """Makes the records of the cursor's scope its business; where they were is past them.
+
+        Answers the keys that waited for a commit there: nobody will come back to them.
+        """
+        waited = []
         for item in self.waiting_of(cursor.scope):
-            if item.stretch is not cursor:
-                item.stretch.progress.finish(item.at)
-                item.stretch = cursor
+            former = item.stretch
+            if former is cursor:
+                continue
+            former.progress.finish(item.at)
+            former.progress.wanted.discard(item.at)
+            if (item.at, item.key) in former.unreserved:
+                former.unreserved.remove((item.at, item.key))
+                heapify(former.unreserved)
+                waited.append(item.key)
+            item.stretch = cursor
         self.cursors[cursor.scope] = cursor
+        return waited

@@ -218,7 +218,7 @@ class Progress:
         else:
             reserved = self.reserved = max(position, self.doubt_ends)
         text = encode_metadata(position, reserved, self.finished, generation=generation, until=self.until)
-        return Snapshot(position, reserved, text)
+        return Snapshot(position, reserved, text, until=self.until)
 
     def last_snapshot(self, in_doubt: Iterable[int], generation: int = 0) -> "Snapshot":
         """What to commit when nothing more will be sent: in doubt is just what is named."""
@@ -235,7 +235,7 @@ class Progress:
         text = encode_metadata(
             position, position, self.finished, only=named, generation=generation, until=self.until
         )
-        return Snapshot(position, position, text, frozenset(named))
+        return Snapshot(position, position, text, frozenset(named), self.until)
 
     def acknowledge(self, snapshot: "Snapshot") -> None:
         """The broker has this snapshot: dispatch may go as far as it reserved."""
@@ -254,3 +254,4 @@ class Snapshot:
     reserved: int
     metadata: str
     named: frozenset[int] = frozenset()
+    until: int | None = None

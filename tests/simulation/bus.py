@@ -40,12 +40,16 @@ class Outcomes:
 
     logs: list[list[PaymentOutcome]] = field(default_factory=lambda: [[] for _ in range(OUTCOME_PARTITIONS)])
     settled: dict[tuple[str, str, str], PaymentOutcome] = field(default_factory=dict)
+    parked: set[tuple[str, str, str]] = field(default_factory=set)
     dead: set[tuple[str, int, int]] = field(default_factory=set)
     told: list[Callable[[PaymentOutcome], None]] = field(default_factory=list)
 
     def append(self, outcome: PaymentOutcome) -> None:
         self.logs[sum(outcome.account.encode()) % OUTCOME_PARTITIONS].append(outcome)
-        self.settled[outcome.biller, outcome.natural_id.partition("#")[0], outcome.content] = outcome
+        fact = outcome.biller, outcome.natural_id.partition("#")[0], outcome.content
+        self.settled[fact] = outcome
+        if outcome.state == "parked":
+            self.parked.add(fact)
         for told in self.told:
             told(outcome)
 

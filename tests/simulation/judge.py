@@ -122,7 +122,7 @@ class Judge:
         if outcome.state == "rejected":
             return payment.payment_guid in temper.refuses
         if outcome.state == "parked" and outcome.reason in PLANTED:
-            return f"{payment.biller}/{payment.account}" in temper.fails_for_ever
+            return f"{payment.biller}/{payment.account}" in temper.ever_failed
         return outcome.state == "parked" and outcome.reason == "in_doubt" and not self.site.asks
 
     def _judge_order(self) -> None:
@@ -135,10 +135,9 @@ class Judge:
             payment = accepted.payment
             if payment is None or accepted.repeats or accepted.conflicts or accepted.record.topic != LIVE:
                 continue
-            outcome = self.site.outcomes.settled.get(accepted.fact)
             at = first_at.get((payment.biller, payment.payment_guid))
-            if at is None or outcome is None or outcome.state != "posted":
-                continue
+            if at is None or accepted.fact in self.site.outcomes.parked:
+                continue  # a parked one has left the order
             account = payment.biller, payment.account
             before, guid = latest.get(account, (0.0, ""))
             if at < before:

@@ -19,7 +19,7 @@ from tests.simulation.loop import PROCESS, Process
 from tests.simulation.partner import PATIENCE_S, Partner
 from tests.simulation.world import World
 
-RETRY_FOR_S = 20.0
+RETRY_FOR_S = 10.0
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ class Temper:
     """What is planted in the partner."""
 
     refuses: set[str] = field(default_factory=set)
-    fails_for_ever: set[str] = field(default_factory=set)
+    failing: set[str] = field(default_factory=set)
+    ever_failed: set[str] = field(default_factory=set)
     away: set[str] = field(default_factory=set)
     slow: set[str] = field(default_factory=set)
 
@@ -146,7 +147,7 @@ class Partner:
         world = self._world
         if payment.biller in self.temper.away:
             return Outage(payment.biller, SERVICE, "away")
-        if f"{payment.biller}/{payment.account}" in self.temper.fails_for_ever:
+        if f"{payment.biller}/{payment.account}" in self.temper.failing:
             return Retryable(payment.biller, SERVICE, "this account fails")
         if payment.payment_guid in self.temper.refuses:
             return Rejected("closed_account")

@@ -88,7 +88,9 @@ class Schedule:
         temper = self.partner.temper
         accounts = [f"{biller}/{account}" for biller in self.site.billers for account in range(self.accounts)]
         if dice.random() < 0.3:
-            temper.fails_for_ever.update(dice.sample(accounts, 1))
+            temper.failing.update(dice.sample(accounts, 1))
+            temper.ever_failed.update(temper.failing)
+            loop.later(self.lasts_s + dice.uniform(10, 40), temper.failing.clear)
         if dice.random() < 0.2:
             temper.slow.add(dice.choice(self.site.billers))
         if dice.random() < 0.35:

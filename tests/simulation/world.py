@@ -108,6 +108,7 @@ def _tell(answer: "asyncio.Future[Any]", value: Any) -> None:
 def _fail(answer: "asyncio.Future[Any]", error: Exception) -> None:
     if not answer.done():
         answer.set_exception(error)
+        answer.exception()  # of a process that was killed nobody asks for it any more
 
 
 def _pass_on(answer: "asyncio.Future[Any]", done: "asyncio.Future[Any]") -> None:

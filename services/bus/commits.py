@@ -90,7 +90,7 @@ class Commits:
             await asyncio.gather(self._write_main(main), *map(self._write_cursor, behind))
 
     def _dirty(self, partitions: Collection[Owned]) -> list[Dirty]:
-        stretches = [(each, stretch) for each in partitions if not each.halted for stretch in each.stretches]
+        stretches = [(each, stretch) for each in partitions for stretch in each.committable]
         waiting = sum(stretch.held > 0 for _, stretch in stretches)
         ahead = max(2 * self._in_flight // max(waiting, 1), LEAST_AHEAD)
         found = [
@@ -103,7 +103,7 @@ class Commits:
         found = []
         for owned in partitions:
             keys = {key for key in owned.queues if (owned.partition.partition, key) in at_work}
-            for stretch in owned.stretches if owned.open and not owned.halted else ():
+            for stretch in owned.committable:
                 named = owned.in_doubt(stretch, keys)
                 snapshot = (
                     stretch.progress.snapshot(0, owned.ticket.generation)

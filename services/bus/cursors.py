@@ -80,13 +80,13 @@ class Cursors:
             room = ACCOUNTS_PART if narrow else BILLERS_PART
             if not narrow and cursor.held >= room:
                 self._open_each(owned, self._failing_account(owned, cursor))
-            if cursor.refilling or cursor.progress.until is not None or cursor.held > room // 2:
+            if cursor.refilling or cursor.held > room // 2:
                 continue
             parent = owned.parent_of(cursor.scope).progress
-            if cursor.progress.next < parent.next:
+            if cursor.progress.next < owned.end_of(cursor):
                 cursor.refilling = True
                 self._start(self._refill(owned, cursor, room))
-            elif (
+            elif cursor.progress.until is None and (
                 cursor.held <= room // 8
                 and cursor.scope not in owned.suspended
                 and parent.next >= max(cursor.progress.known_to, parent.known_to)
@@ -126,11 +126,12 @@ class Cursors:
         return self._not_yet(owned, [account_scope(most)]) if most is not None else []
 
     def _not_yet(self, owned: Owned, scopes: list[str]) -> list[str]:
+        """Without those that are behind a cursor, or whose closed one is still being read."""
         return [
             scope
             for scope in scopes
             if scope not in owned.suspended
-            and (scope not in owned.cursors or owned.cursors[scope].progress.until is not None)
+            and (scope not in owned.cursors or owned.cursors[scope].read_to_its_end)
         ]
 
     # -- opening ---------------------------------------------------------------------------------------
@@ -139,6 +140,7 @@ class Cursors:
         for scope in scopes:
             if len(owned.cursors) + len(owned.suspended) < MOST_CURSORS:
                 owned.suspended[scope] = []
+                owned.opening.add(scope)
                 self._start(self._open(owned, scope))
 
     async def _open(self, owned: Owned, scope: str) -> None:
@@ -156,6 +158,7 @@ class Cursors:
         cursor = Stretch(scope, now, owned.parent_of(scope).doubt)
         cursor.saved = (snapshot.position, snapshot.metadata)
         self._moved(owned, owned.move_behind(cursor))
+        owned.opening.discard(scope)
         self._release(owned, owned.suspended.pop(scope))
         metrics.CURSORS_OPENED.labels(self._lane, biller_of(scope.partition(".")[0].encode())).inc()
         log.warning(
@@ -179,10 +182,7 @@ class Cursors:
     async def _refill(self, owned: Owned, cursor: Stretch, room: int) -> None:
         """Reads on from where the cursor is, until it is full or has met the lane it came from."""
         try:
-            while owned.live and cursor.progress.until is None and cursor.held < room:
-                ahead = owned.parent_of(cursor.scope).progress.next
-                if cursor.progress.next >= ahead:
-                    return
+            while owned.live and cursor.held < room and cursor.progress.next < owned.end_of(cursor):
                 records = await self._broker.read(owned.partition, cursor.progress.next, READ_AT_ONCE)
                 if not owned.live or not self._take(owned, cursor, records, room):
                     return
@@ -197,11 +197,12 @@ class Cursors:
     def _take(self, owned: Owned, cursor: Stretch, records: Collection[Record], room: int) -> bool:
         """Takes what is the cursor's; False once there is no more room."""
         progress = cursor.progress
-        ahead = owned.parent_of(cursor.scope).progress.next
+        end = owned.end_of(cursor)
         for record in records:
             if record.offset < progress.next:
                 continue
-            if record.offset >= ahead or progress.until is not None:
+            if record.offset >= end:
+                progress.next = end
                 break
             if owned.owner_of(record.key or b"", record.offset) is not cursor:
                 progress.next = record.offset + 1
@@ -215,7 +216,11 @@ class Cursors:
 
     def acknowledged(self, owned: Owned, cursor: Stretch, snapshot: Snapshot) -> None:
         """The broker has this commit of the cursor; one made before it closed does not close it."""
-        if snapshot.until is None:
+        if (
+            snapshot.until is None
+            or cursor.scope in owned.opening
+            or owned.cursors.get(cursor.scope) is not cursor
+        ):
             return
         if cursor.scope in owned.suspended:
             self._release(owned, owned.suspended.pop(cursor.scope))

@@ -69,9 +69,14 @@ class Stretch:
         return len(self.progress.unfinished)
 
     @property
+    def read_to_its_end(self) -> bool:
+        """Closed, and everything before that read."""
+        return self.progress.until is not None and self.progress.next >= self.progress.until
+
+    @property
     def over(self) -> bool:
         """Closed, and everything before that done."""
-        return self.progress.until is not None and not self.progress.unfinished
+        return self.read_to_its_end and not self.progress.unfinished
 
 
 @dataclass(slots=True, eq=False)
@@ -79,19 +84,22 @@ class Owned:
     """One assignment of one partition; another assignment is another object.
 
     Attributes:
-        open: its commits have been read, so its records may be dispatched.
+        restored: its commits have been read, so ours do not rewind them.
+        open: and ours are acknowledged, so its records may be dispatched.
         live: still ours as far as we know; once False it never turns true again.
         halted: why nothing of it is delivered until an operator acts.
         outcome_ends: what the index of outcomes must have read before it can say 'never attempted'.
         queues: by key, its records in order; the first one is at work or waits.
         cursors: by scope. `floors`: by scope, below which a closed cursor has done everything.
         suspended: scopes whose cursor is being opened or closed, with the keys that wait for it.
+        opening: those of them that are being opened.
     """
 
     partition: TopicPartition
     ticket: Ticket
     assigned_at: float
     main: Stretch
+    restored: bool = False
     open: bool = False
     live: bool = True
     paused: bool = True
@@ -101,10 +109,18 @@ class Owned:
     cursors: dict[str, Stretch] = field(default_factory=dict)
     floors: dict[str, int] = field(default_factory=dict)
     suspended: dict[str, list[bytes]] = field(default_factory=dict)
+    opening: set[str] = field(default_factory=set)
 
     @property
     def stretches(self) -> list[Stretch]:
         return [self.main, *self.cursors.values()]
+
+    @property
+    def committable(self) -> list[Stretch]:
+        """The stretches whose state may be written; the commit that opens a cursor anew must be its last."""
+        if not self.restored or self.halted:
+            return []
+        return [stretch for stretch in self.stretches if stretch.scope not in self.opening]
 
     def owner_of(self, key: bytes, offset: int) -> Stretch | None:
         """Whose business a record is; None where a closed cursor has done it already."""
@@ -123,6 +139,11 @@ class Owned:
         biller, _, account = scope.partition(".")
         above = self.cursors.get(biller) if account else None
         return above if above is not None and above.progress.until is None else self.main
+
+    def end_of(self, cursor: Stretch) -> int:
+        """Up to where the records of a cursor's scope are its business for now."""
+        until = cursor.progress.until
+        return self.parent_of(cursor.scope).progress.next if until is None else until
 
     def enqueue(self, item: Item) -> bool:
         """Adds a record behind those of its key; True where it is the first."""
@@ -174,7 +195,7 @@ class Owned:
         """The progress that a scope's cursor has now, taken from those that have its records."""
         parent, own = self.parent_of(scope), self.cursors.get(scope)
         items = self.waiting_of(scope)
-        after = parent.progress.next
+        after = max(parent.progress.next, own.progress.next if own else 0, self.floors.get(scope, 0))
         first = items[0].at if items else after
         involved = [
             stretch.progress for stretch in {parent, own, *(item.stretch for item in items)} if stretch

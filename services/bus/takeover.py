@@ -85,6 +85,8 @@ class Takeover:
 
     async def _commit_anew(self, taken: list[Owned]) -> None:
         """Nothing is sent before the commit names our generation: it tells a stale cursor from a true one."""
+        for owned in taken:
+            owned.restored = True
         await self._commits.write(taken)
         if any(owned.main.saved is None and owned.live for owned in taken):
             raise KafkaError("the broker did not take the first commit")

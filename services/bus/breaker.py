@@ -16,6 +16,7 @@ PROBE_LIMIT_S = 60.0
 class Opened:
     pause_s: float
     until: float
+    probing: bool = False
 
 
 class Breakers:
@@ -35,8 +36,15 @@ class Breakers:
         now = self._clock.monotonic()
         if now < opened.until:
             return opened.until - now + random.uniform(0.05, 0.5)  # noqa: S311 - spreads retries
-        opened.until = now + PROBE_LIMIT_S
+        opened.probing, opened.until = True, now + PROBE_LIMIT_S
         return 0.0
+
+    def no_verdict(self, biller: str) -> None:
+        """The probe ended without telling whether the partner is there: another may go soon."""
+        opened = self._open.get(biller)
+        if opened is not None and opened.probing:
+            opened.probing = False
+            opened.until = self._clock.monotonic() + opened.pause_s
 
     def is_open(self, biller: str) -> bool:
         return biller in self._open

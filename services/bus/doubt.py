@@ -160,7 +160,12 @@ class Attempts(Generic[E]):
             return await self._settle(item, Superseded("something newer is at the partner already"))
         if (pause := self._breakers.wait(event.biller)) > 0:
             return Later(pause)
-        return await self._send(item)
+        probes = self._breakers.is_open(event.biller)
+        try:
+            return await self._send(item)
+        finally:
+            if probes:
+                self._breakers.no_verdict(event.biller)
 
     async def _send(self, item: Item) -> Done | Later:
         """Asks first where the record is in doubt, then delivers; sorts every failure."""

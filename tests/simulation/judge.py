@@ -86,7 +86,9 @@ class Judge:
         for partition, log in self.site.brokers.logs.items():
             if not Stored(self.site, partition).drained(log.end):
                 commits = {
-                    scope: commit for (scope, p), commit in self.site.brokers.offsets.items() if p == partition
+                    scope: commit
+                    for (scope, p), commit in self.site.brokers.offsets.items()
+                    if p == partition
                 }
                 yield f"{short(partition)} up to {log.end}: {commits}"
 
@@ -113,7 +115,9 @@ class Judge:
             if len(effects) != 1:
                 world.broken(f"{payment.payment_guid} is posted and took effect {len(effects)} times")
         elif not self._may_end_so(payment, outcome):
-            world.broken(f"{payment.payment_guid} ended {outcome.state} ({outcome.reason}) for no planted reason")
+            world.broken(
+                f"{payment.payment_guid} ended {outcome.state} ({outcome.reason}) for no planted reason"
+            )
         elif effects and outcome.state == "rejected":
             world.broken(f"{payment.payment_guid} is rejected and took effect")
 

@@ -111,7 +111,9 @@ class Partner:
             await asyncio.sleep(world.random.uniform(0, POOL_S))
         try:
             async with asyncio.timeout(DEADLINE_S):
-                await asyncio.sleep(world.a_moment() if not world.strikes(0.3) else world.random.uniform(0, 0.5))
+                await asyncio.sleep(
+                    world.a_moment() if not world.strikes(0.3) else world.random.uniform(0, 0.5)
+                )
                 require_ours()
                 sent = True
                 return await self._answered(payment)

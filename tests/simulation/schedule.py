@@ -28,11 +28,11 @@ BILLERS = ("acme", "birch", "cedar")
 DRAINED_WITHIN_S = 240.0
 SMALL = {
     (delivery, "FETCH_MOST"): 8,
-    (delivery, "WINDOW"): 12,
-    (cursors, "WINDOW"): 12,
-    (cursors, "BILLERS_PART"): 4,
-    (cursors, "OTHERS_PART"): 2,
-    (cursors, "ACCOUNTS_PART"): 4,
+    (delivery, "WINDOW"): 20,
+    (cursors, "WINDOW"): 20,
+    (cursors, "BILLERS_PART"): 8,
+    (cursors, "OTHERS_PART"): 3,
+    (cursors, "ACCOUNTS_PART"): 8,
     (cursors, "READ_AT_ONCE"): 5,
     (cursors, "HELD_LONG_S"): 0.5,
     (cursors, "MOST_CURSORS"): 4,
@@ -100,7 +100,9 @@ class Schedule:
 
     def _pay(self, number: int) -> None:
         dice = self.world.random
-        biller = self.site.billers[0] if self.crowded and dice.random() < 0.6 else dice.choice(self.site.billers)
+        biller = (
+            self.site.billers[0] if self.crowded and dice.random() < 0.6 else dice.choice(self.site.billers)
+        )
         account = str(dice.randrange(self.accounts))
         guid = f"p{number:03}"
         payment = a_payment(biller, account, guid, "c1")
@@ -150,7 +152,9 @@ class Schedule:
 
     def _strike(self) -> None:
         dice, node = self.world.random, self.world.random.choice(self.nodes)
-        kind = dice.choice(("kill", "kill", "kill", "stop", "freeze", "freeze", "cut", "rebalance", "brokers"))
+        kind = dice.choice(
+            ("kill", "kill", "kill", "stop", "freeze", "freeze", "cut", "rebalance", "brokers")
+        )
         if kind == "kill":
             node.kill(dice.choice((0, dice.randint(0, 60))))
             if dice.random() < 0.25:

@@ -75,12 +75,13 @@ class Cursors:
         """Opens a cursor where somebody is in the way, feeds those that have room, closes those that met."""
         if crowded:
             self._open_each(owned, self._in_the_way(owned))
+        behind = owned.behind
         for cursor in list(owned.cursors.values()):
             narrow = "." in cursor.scope
             room = ACCOUNTS_PART if narrow else BILLERS_PART
             if not narrow and cursor.held >= room:
                 self._open_each(owned, self._failing_account(owned, cursor))
-            if cursor.refilling or cursor.held > room // 2:
+            if cursor.refilling or cursor.held > room // 2 or (cursor.progress.until is None and behind):
                 continue
             parent = owned.parent_of(cursor.scope).progress
             if cursor.progress.next < owned.end_of(cursor):

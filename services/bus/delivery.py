@@ -227,7 +227,8 @@ class Delivery(Generic[E]):
                 continue
             progress = owned.main.progress
             far = progress.next - progress.position if progress.unfinished else 0
-            if owned.paused and owned.main.held < WINDOW // 2 and far < SPAN * 3 // 4:
+            room = owned.main.held < WINDOW // 2 and far < SPAN * 3 // 4
+            if owned.paused and room and not owned.behind:
                 # also drops what was fetched before the commit was read, or while it was full
                 self._broker.resume(owned.partition, progress.next)
                 owned.paused = False

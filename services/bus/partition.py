@@ -122,6 +122,11 @@ class Owned:
             return []
         return [stretch for stretch in self.stretches if stretch.scope not in self.opening]
 
+    @property
+    def behind(self) -> bool:
+        """Whether a cursor came to us closed and is not yet read: what follows its records has to wait."""
+        return any(c.progress.until is not None and not c.read_to_its_end for c in self.cursors.values())
+
     def owner_of(self, key: bytes, offset: int) -> Stretch | None:
         """Whose business a record is; None where a closed cursor has done it already."""
         if not self.cursors and not self.floors:

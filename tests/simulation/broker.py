@@ -11,6 +11,7 @@ from aiokafka.errors import IllegalGenerationError, UnknownMemberIdError
 
 from services.bus.membership import Gone
 from services.bus.partition import Commit
+from services.bus.progress import SPAN, decode_metadata
 from services.events import PaymentReceived
 from tests.simulation.world import World
 
@@ -204,6 +205,11 @@ class Brokers:
         if len(commit[1]) > METADATA_LIMIT:
             self._world.broken(f"metadata of {len(commit[1])} bytes for {scope or 'main'}")
             return False
+        if not scope and decode_metadata(commit[1], commit[0], commit[0] + SPAN).generation not in (
+            0,
+            self.generation,
+        ):
+            self._world.broken(f"a commit of an earlier assignment of {short(partition)} was taken")
         self.offsets[scope, partition] = commit
         self._world.note(f"committed {scope or 'main'} {short(partition)} {commit[0]} {commit[1]}")
         for told in self.committed:

@@ -102,6 +102,7 @@ class Index(OutcomeIndex):
         super().__init__(Path("index"), "", PaymentOutcome.TOPIC, cast("Codec", None))
         self._world = world
         self._outcomes = outcomes
+        self._lags = not world.calm and world.random.random() < 0.4
         self._db = disk
         rows = disk.execute("SELECT partition, next FROM followed").fetchall()
         self._next = {number: dict(rows).get(number, 0) for number in range(OUTCOME_PARTITIONS)}
@@ -112,7 +113,8 @@ class Index(OutcomeIndex):
     async def follow(self) -> None:
         world = self._world
         while True:
-            await asyncio.sleep(world.random.uniform(2.0, 6.0) if world.strikes(2.0) else 0.3)
+            lags = self._lags and not world.calm
+            await asyncio.sleep(world.random.uniform(1.0, 5.0) if lags else 0.3)
             for number, log in enumerate(self._outcomes.logs):
                 begin = self._next[number]
                 if new := log[begin : begin + world.random.randint(5, 40)]:

@@ -217,10 +217,27 @@ class Client:
 
     async def commit_cursor(self, scope: str, partition: TopicPartition, commit: Commit) -> bool:
         """Nothing fences it: one of an owner that is gone by now is taken as well, however late."""
+        if self._world.strikes():
+            self._world.loop.later(
+                self._world.random.uniform(1.0, 8.0),
+                self._late,
+                self._brokers.generation,
+                scope,
+                partition,
+                commit,
+            )
+            await asyncio.sleep(self._world.random.uniform(0.1, 1.0))
+            raise KafkaConnectionError("no answer")
         taken: Any = await asyncio.shield(
             self._cursor_link.send(lambda: self._brokers.write(scope, partition, commit))
         )
         return bool(taken)
+
+    def _late(self, generation: int, scope: str, partition: TopicPartition, commit: Commit) -> None:
+        """What a broken connection still held; within one assignment ours never overtake each other."""
+        if generation != self._brokers.generation and not self._world.over:
+            self._world.note("late:")
+            self._brokers.write(scope, partition, commit)
 
 
 def _wake(arrived: "asyncio.Future[None]") -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from services.bus.faults import require_ours
@@ -69,17 +70,27 @@ class Partner:
     # -- what the lane calls ---------------------------------------------------------------------------
 
     async def deliver(self, payment: PaymentReceived) -> Settlement:
+        with self._alone(payment):
+            return await self._within_deadline(payment)
+
+    async def ask(self, payment: PaymentReceived) -> Answer:
+        with self._alone(payment):
+            return await self._asked(payment)
+
+    @contextmanager
+    def _alone(self, payment: PaymentReceived) -> Iterator[None]:
+        """One process makes one call of an account at a time."""
         process = PROCESS.get()
         running = (process.name if process else "", payment.biller, payment.account)
         self._running[running] += 1
         if self._running[running] > 1:
             self._world.broken(f"two calls of {payment.account} at a time in one process")
         try:
-            return await self._within_deadline(payment)
+            yield
         finally:
             self._running[running] -= 1
 
-    async def ask(self, payment: PaymentReceived) -> Answer:
+    async def _asked(self, payment: PaymentReceived) -> Answer:
         world = self._world
         await asyncio.sleep(world.a_moment())
         if payment.biller in self.temper.away:

@@ -95,7 +95,7 @@ class Schedule:
             temper.slow.add(dice.choice(self.site.billers))
         if dice.random() < 0.35:
             self._away(dice.choice(self.site.billers), dice.uniform(0, self.lasts_s / 2), dice.uniform(1, 25))
-        for _ in range(dice.choice((0, 1, 1, 2, 3, 5))):
+        for _ in range(dice.choice((0, 1, 2, 3, 5, 8))):
             loop.later(dice.uniform(0.2, self.lasts_s), self._strike)
 
     def _pay(self, number: int) -> None:
@@ -153,11 +153,11 @@ class Schedule:
     def _strike(self) -> None:
         dice, node = self.world.random, self.world.random.choice(self.nodes)
         kind = dice.choice(
-            ("kill", "kill", "kill", "stop", "freeze", "freeze", "cut", "rebalance", "brokers")
+            ("kill",) * 3 + ("stop", "freeze", "freeze", "cut", "cut", "rebalance", "rebalance", "brokers")
         )
         if kind == "kill":
             node.kill(dice.choice((0, dice.randint(0, 60))))
-            if dice.random() < 0.25:
+            if dice.random() < 0.5:
                 node.lose_disk()
             self.world.loop.later(dice.uniform(0.05, 5.0), node.start)
         elif kind == "stop":

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from functools import partial
 
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalGenerationError, KafkaConnectionError, KafkaError, UnknownMemberIdError
 
 from services.bus.membership import Owner, Record
 from services.bus.partition import Commit, Ticket
+from services.bus.progress import SPAN, decode_metadata
 from tests.simulation.broker import SESSION_S, Brokers
 from tests.simulation.world import Link, World
 
@@ -36,6 +37,8 @@ class Client:
         self._paused: set[TopicPartition] = set()
         self._ticket = Ticket(0, "")
         self._rejoin = asyncio.Event()
+        self._sequence = 0
+        self._written: dict[tuple[str, TopicPartition], int] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     def cut(self, seconds: float) -> None:
@@ -217,27 +220,24 @@ class Client:
 
     async def commit_cursor(self, scope: str, partition: TopicPartition, commit: Commit) -> bool:
         """Nothing fences it: one of an owner that is gone by now is taken as well, however late."""
-        if self._world.strikes():
-            self._world.loop.later(
-                self._world.random.uniform(1.0, 8.0),
-                self._late,
-                self._brokers.generation,
-                scope,
-                partition,
-                commit,
-            )
+        self._sequence += 1
+        write = partial(self._write_cursor, self._sequence, self._ticket.generation, scope, partition, commit)
+        if self._world.strikes(3.0):
+            self._world.loop.later(self._world.random.uniform(0.5, 8.0), write)
             await asyncio.sleep(self._world.random.uniform(0.1, 1.0))
             raise KafkaConnectionError("no answer")
-        taken: Any = await asyncio.shield(
-            self._cursor_link.send(lambda: self._brokers.write(scope, partition, commit))
-        )
-        return bool(taken)
+        return bool(await asyncio.shield(self._cursor_link.send(write)))
 
-    def _late(self, generation: int, scope: str, partition: TopicPartition, commit: Commit) -> None:
-        """What a broken connection still held; within one assignment ours never overtake each other."""
-        if generation != self._brokers.generation and not self._world.over:
-            self._world.note("late:")
-            self._brokers.write(scope, partition, commit)
+    def _write_cursor(
+        self, sequence: int, generation: int, scope: str, partition: TopicPartition, commit: Commit
+    ) -> bool:
+        """Commits of one owner overtake each other only once a later owner has made itself known."""
+        offset, metadata = self._brokers.offsets["", partition]
+        known = decode_metadata(metadata, offset, offset + SPAN).generation
+        if self._world.over or (sequence < self._written.get((scope, partition), 0) and known <= generation):
+            return False
+        self._written[scope, partition] = sequence
+        return self._brokers.write(scope, partition, commit)
 
 
 def _wake(arrived: "asyncio.Future[None]") -> None:

@@ -13,7 +13,7 @@ from services.events import PaymentReceived
 from tests.simulation.loop import PROCESS
 from tests.simulation.world import World
 
-DEADLINE_S, POOL_S, ACTS_WITHIN_S = 1.0, 0.5, 0.9
+DEADLINE_S, POOL_S, ACTS_WITHIN_S = 2.5, 0.5, 0.9
 """Ours for one request, ours for a place in the pool, the partner's own after it has the request."""
 PATIENCE_S = DEADLINE_S + ACTS_WITHIN_S + 0.1
 SERVICE = "imt.datapump"
@@ -186,7 +186,8 @@ class Partner:
         return self._yes(request)
 
     async def _slow(self, request: Request) -> Settlement:
-        acts, answers = sorted(self._world.random.uniform(0.1, 0.8) for _ in range(2))
+        acts, answers = sorted(self._world.random.uniform(0.1, ACTS_WITHIN_S) for _ in range(2))
+        answers *= self._world.random.choice((1.0, 1.0, 2.0))
         self._act_in(acts, request)
         await asyncio.sleep(answers)
         return self._yes(request)

@@ -91,8 +91,8 @@ class Schedule:
             temper.failing.update(dice.sample(accounts, 1))
             temper.ever_failed.update(temper.failing)
             loop.later(self.lasts_s + dice.uniform(10, 40), temper.failing.clear)
-        if dice.random() < 0.2:
-            temper.slow.add(dice.choice(self.site.billers))
+        if dice.random() < 0.4:
+            temper.slow.update(dice.sample(self.site.billers, dice.randint(1, len(self.site.billers))))
         if dice.random() < 0.35:
             self._away(dice.choice(self.site.billers), dice.uniform(0, self.lasts_s / 2), dice.uniform(1, 25))
         for _ in range(dice.choice((0, 1, 2, 3, 5, 8))):

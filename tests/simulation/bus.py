@@ -118,11 +118,8 @@ class Index(OutcomeIndex):
             for number, log in enumerate(self._outcomes.logs):
                 begin = self._next[number]
                 if new := log[begin : begin + world.random.randint(5, 40)]:
-                    self._write(new)
-                    self._next[number] = begin + len(new)
-                    self._db.execute(
-                        "INSERT OR REPLACE INTO followed VALUES (?, ?, 0)", (number, self._next[number])
-                    )
+                    self.take(number, new, begin + len(new))
+            self.write()
 
     async def ends(self) -> dict[int, int]:
         await asyncio.sleep(self._world.a_moment())

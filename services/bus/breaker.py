@@ -14,6 +14,8 @@ PROBE_LIMIT_S = 60.0
 
 @dataclass
 class Opened:
+    """Nothing is sent before the instant `until`, but the one that is out as the probe."""
+
     pause_s: float
     until: float
     probing: bool = False
@@ -35,7 +37,10 @@ class Breakers:
             return 0.0
         now = self._clock.monotonic()
         if now < opened.until:
-            return opened.until - now + random.uniform(0.05, 0.5)  # noqa: S311 - spreads retries
+            left = opened.until - now
+            if opened.probing:  # its answer comes long before its limit
+                left = min(left, opened.pause_s)
+            return left + random.uniform(0.05, 0.5)  # noqa: S311 - spreads retries
         opened.probing, opened.until = True, now + PROBE_LIMIT_S
         return 0.0
 
@@ -50,11 +55,18 @@ class Breakers:
         return biller in self._open
 
     def failed(self, biller: str, retry_after: float | None = None) -> float:
-        """An outage; answers the seconds until the next probe."""
-        opened = self._open.get(biller)
+        """An outage; answers the seconds until the next probe.
+
+        What left before the breaker opened, or in one call with others, is the same outage and counts once.
+        """
+        opened, now = self._open.get(biller), self._clock.monotonic()
+        wish = min(retry_after or 0.0, LONGEST_PAUSE_S)
+        if opened is not None and not opened.probing:
+            opened.until = max(opened.until, now + wish)
+            return max(opened.until - now, 0.0) + random.uniform(0.05, 0.5)  # noqa: S311 - spreads retries
         pause = min(opened.pause_s * 2, LONGEST_PAUSE_S) if opened else FIRST_PAUSE_S
-        chosen = max(pause * random.uniform(0.5, 1.0), min(retry_after or 0.0, LONGEST_PAUSE_S))  # noqa: S311 - jitter
-        self._open[biller] = Opened(pause, self._clock.monotonic() + chosen)
+        chosen = max(pause * random.uniform(0.5, 1.0), wish)  # noqa: S311 - jitter
+        self._open[biller] = Opened(pause, now + chosen)
         metrics.BREAKER_OPEN.labels(self._lane, biller).set(1)
         return chosen
 

@@ -187,6 +187,7 @@ class Attempts(Generic[E]):
         except Outage as error:
             return await self._away(item, error)
         except Unknown as error:
+            item.sent_at = item.sent_at if error.sent_at is None else error.sent_at
             return await self._doubt(item, "unknown", error.reason)
         except Exception as error:  # a fault of ours after which an effect may exist
             item.faults += 1

@@ -38,7 +38,8 @@ class PartnerError(Exception):
     """A partner did not answer the question.
 
     `reason` is one short sentence without values; `never_sent` is True when no byte of the request left;
-    `retry_after` is the partner's own wish in seconds, where it named one; `status` is of the HTTP answer.
+    `retry_after` is the partner's own wish in seconds, where it named one; `status` is of the HTTP answer;
+    `sent_at` the monotonic instant of the request, where it left later than its caller knows.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class PartnerError(Exception):
         self.never_sent = never_sent
         self.retry_after = retry_after
         self.status = status
+        self.sent_at: float | None = None
 
 
 class Retryable(PartnerError):

@@ -131,6 +131,7 @@ class Lane(Generic[E]):
         name: also its consumer group, as `billbus.<name>`.
         reads: the event it delivers.
         deliver: brings one event to the partner; raises Retryable, Unknown or Outage (services.bus.partner).
+            For a partner that takes many in one call it is a services.bus.batching.Batches.
         ask: asks the partner for what may have been delivered already; None where it cannot be asked.
         writes: makes the outcome event; None for a lane that publishes within its handler.
         patience: seconds for which the partner may still act on a request that we gave up.
@@ -139,7 +140,7 @@ class Lane(Generic[E]):
         repeatable: doing it twice does no harm, so nothing is ever in doubt.
         exact: some partner of the lane cannot be asked, so that only what was really handed over may be in
             doubt: each record is reserved by name.
-        in_flight: calls to the partner at a time, where that is less than the process's limit.
+        in_flight: events on their way to the partner at a time, where that is less than the process's limit.
         retry_for_s: how long one record is tried again before it is parked.
     """
 

@@ -42,9 +42,7 @@ def build(settings: SandboxSettings, now: Now = lambda: datetime.now(UTC)) -> St
         contracts,
         insurers,
         ledger,
-        lambda biller, number: (
-            faults.pick(OPERATIONS[0].name, biller, (number,), each=True, whole=False) is not None
-        ),
+        lambda biller, number: faults.pick(OPERATIONS[0].name, biller, (number,), whole=False),
     )
     side = InvoiceCloudSide(settings, contracts, insurers, ledger, now)
     control = Control(ledger, accounts, faults, insurers, side)
@@ -141,7 +139,9 @@ def _cloud_routes(contracts: Contracts, cloud: InvoiceCloud, faults: Faults) -> 
         if isinstance(understood, Response):
             return understood
         asked = understood.asked
-        fault = faults.pick(understood.operation, asked.biller, asked.subjects, each=not asked.items)
+        fault = faults.pick(
+            understood.operation, asked.biller, asked.subjects, each=asked.refuse_whole is None
+        )
         return await wire.answer(asked, fault)
 
     return [Route(path, wsdl, methods=["GET"]), Route(path, called, methods=["POST"])]

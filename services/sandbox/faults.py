@@ -16,6 +16,8 @@ FaultKind = Literal[
     "error_after",  # 500 after the effect
     "reset",  # the connection is reset, `when` before or after the effect
     "reject",  # the partner's own no: a business 4xx, or Success=false
+    "refuse_whole",  # the partner's no to a call of many items, without a word on any of them
+    "omit_result",  # the effect of an item, then an answer without a result for it
     "maintenance",  # 503 and a page
     "wrong_content_type",  # 200 and a page, as a proxy answers; `when` says whether there was an effect
     "wrong_body",  # the right content type, but not what it says; after the effect
@@ -25,8 +27,18 @@ FaultKind = Literal[
 KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 # Meant for what takes effect; look-ups have them only when they are named or have no sibling with an effect.
 _OF_EFFECTS = frozenset(
-    {"apply_then_hang", "hang_then_apply", "error_after", "reject", "truncated", "empty_success"}
+    {
+        "apply_then_hang",
+        "hang_then_apply",
+        "error_after",
+        "reject",
+        "refuse_whole",
+        "omit_result",
+        "truncated",
+        "empty_success",
+    }
 )
+_OF_ITEMS = frozenset({"reject", "omit_result"})
 _DELAYS = {"slow": 0.5, "apply_then_hang": 30.0, "hang_then_apply": 30.0}
 _AFTER = frozenset({"reset"})
 
@@ -152,10 +164,10 @@ class Faults:
     ) -> Fault | None:
         """The fault that hits this call, if any.
 
-        A call of many items is asked for as a `whole`, and `each` item by itself: `reject` hits items.
+        A call of many items is asked for as a `whole`, and `each` item by itself: some kinds hit items.
         """
         for fault in self.on:
-            fits = each if fault.kind == "reject" else whole
+            fits = each if fault.kind in _OF_ITEMS else whole
             if fits and fault.fires(operation, biller, subjects):
                 return fault
         return None

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from services.sandbox.amounts import cents
 from services.sandbox.environment import Contracts
-from services.sandbox.faults import Operation
+from services.sandbox.faults import Fault, Operation
 from services.sandbox.insurers import Insurer, Insurers
 from services.sandbox.ledger import Ledger
 from services.sandbox.soap import SoapError, Tree, Wsdl, children, fault
@@ -34,7 +34,7 @@ class SoapCall:
 class InvoiceCloud:
     """Understands an envelope and says what answering it would do.
 
-    `refuses` says of one invoice (insurer, invoice number) whether it is to be refused, as told by a fault.
+    `faulty` says of one invoice (insurer, invoice number) which fault hits it by itself, if any.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class InvoiceCloud:
         contracts: Contracts,
         insurers: Insurers,
         ledger: Ledger,
-        refuses: Callable[[str, str], bool],
+        faulty: Callable[[str, str], Fault | None],
     ) -> None:
         self._rules: dict[str, Any] = contracts.invoicecloud["soap"]
         self.wsdl = Wsdl(contracts.wsdl)
         self._insurers = insurers
         self._ledger = ledger
-        self._refuses = refuses
+        self._faulty = faulty
 
     @property
     def max_bytes(self) -> int:
@@ -92,17 +92,21 @@ class InvoiceCloud:
                 )
             with self._ledger.effect():
                 results = [self._take(insurer, invoice) for invoice in invoices]
-            return self._results(results)
+            return self._results([result for result in results if result is not None])
 
         def refuse() -> Response:
             return self._results([self._result(invoice, error=_TOLD) for invoice in invoices])
 
-        return Asked(insurer.slug, subjects, answer, refuse, items=True)
+        def refuse_whole() -> Response:
+            return self._said(self._upload_name, self._no(_TOLD))
 
-    def _take(self, insurer: Insurer, invoice: Tree) -> Tree:
-        """One invoice: a row of the ledger, or the reason why not."""
+        return Asked(insurer.slug, subjects, answer, refuse, refuse_whole)
+
+    def _take(self, insurer: Insurer, invoice: Tree) -> Tree | None:
+        """One invoice: a row of the ledger, or the reason why not; None where its result is left out."""
         number = self._number(invoice)
-        if self._refuses(insurer.slug, number):
+        fault = self._faulty(insurer.slug, number)
+        if fault is not None and fault.kind == "reject":
             return self._result(invoice, error=_TOLD)
         wrong = self._wrong(insurer, invoice)
         if wrong:
@@ -117,7 +121,7 @@ class InvoiceCloud:
             at=self._ledger.tick(),
             amount=cents(invoice[balance], balance),
         )
-        return self._result(invoice, reference=_reference(seq))
+        return None if fault is not None else self._result(invoice, reference=_reference(seq))
 
     def _wrong(self, insurer: Insurer, invoice: Tree) -> str | None:
         """Why IC would not take an invoice that the schema allows."""

@@ -22,14 +22,15 @@ _RETRY_AFTER_S = "5"
 class Asked:
     """A call that was understood. `answer` makes the effect; `refuse` is the partner's own no.
 
-    `subjects` is what it is about: GUIDs, numbers, accounts. `items`: each of them can be refused by itself.
+    `subjects` is what it is about: GUIDs, numbers, accounts. `refuse_whole`: its no to a call of items, each
+    of which can also be refused by itself.
     """
 
     biller: str
     subjects: tuple[str, ...]
     answer: Callable[[], Response]
     refuse: Callable[[], Response]
-    items: bool = False
+    refuse_whole: Callable[[], Response] | None = None
 
 
 class Aborted(Response):
@@ -114,6 +115,11 @@ async def _reject(asked: Asked, fault: Fault) -> Response:
     return asked.refuse()
 
 
+async def _refuse_whole(asked: Asked, fault: Fault) -> Response:
+    del fault
+    return (asked.refuse_whole or asked.refuse)()
+
+
 async def _maintenance(asked: Asked, fault: Fault) -> Response:
     del asked, fault
     return HTMLResponse(_MAINTENANCE, 503, {"Retry-After": _RETRY_AFTER_S})
@@ -149,6 +155,8 @@ _FAULTY: dict[FaultKind, Callable[[Asked, Fault], Awaitable[Response]]] = {
     "error_after": _error_after,
     "reset": _reset,
     "reject": _reject,
+    "refuse_whole": _refuse_whole,
+    "omit_result": _empty_success,
     "maintenance": _maintenance,
     "wrong_content_type": _wrong_content_type,
     "wrong_body": _wrong_body,

@@ -304,6 +304,22 @@ def test_each_invoice_has_a_result_of_its_own(sandbox: RunningSandbox, soap: Soa
     assert [row["natural_id"] for row in sandbox.ledger("invoices")["rows"]] == ["I-1", "I-5"]
 
 
+def test_a_call_refused_whole_has_no_effect_and_no_results(sandbox: RunningSandbox, soap: Soap) -> None:
+    sandbox.fault(service="ic.soap", kind="refuse_whole", subject="I-2")
+    answer = soap.upload(invoice("I-1"), invoice("I-2"))
+    assert (answer.Success, answer.Results, count(sandbox, "invoices")) == (False, None, 0)
+    assert soap.upload(invoice("I-1"), invoice("I-3")).Success
+
+
+def test_a_result_that_is_left_out_is_of_an_invoice_that_was_taken(
+    sandbox: RunningSandbox, soap: Soap
+) -> None:
+    sandbox.fault(service="ic.soap", kind="omit_result", subject="I-2")
+    results = soap.upload(invoice("I-1"), invoice("I-2")).Results.InvoiceResult
+    assert [one.InvoiceNumber for one in results] == ["I-1"]
+    assert [row["natural_id"] for row in sandbox.ledger("invoices")["rows"]] == ["I-1", "I-2"]
+
+
 def test_the_same_invoice_twice_is_two_rows_and_the_newest_is_shown(
     sandbox: RunningSandbox, soap: Soap
 ) -> None:

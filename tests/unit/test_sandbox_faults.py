@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.sandbox.faults import Fault, Faults, FaultSpec, Operation, UnknownOperation
+from services.sandbox.faults import Fault, FaultKind, Faults, FaultSpec, Operation, UnknownOperation
 
 POST = "imt.datapump.post_payment"
 READ = "imt.datapump.read_payment"
@@ -91,11 +91,19 @@ def test_the_first_that_fires_is_the_one(faults: Faults) -> None:
     assert kinds == ["error", "slow"]
 
 
-def test_of_a_call_of_many_items_a_rejection_hits_items_alone(faults: Faults) -> None:
-    faults.add(FaultSpec(service="ic.soap", kind="reject", subject="I-2"))
+@pytest.mark.parametrize("kind", ["reject", "omit_result"])
+def test_of_a_call_of_many_items_some_kinds_hit_items_alone(faults: Faults, kind: FaultKind) -> None:
+    faults.add(FaultSpec(service="ic.soap", kind=kind, subject="I-2"))
     assert faults.pick(UPLOAD, "acme", ("I-1", "I-2"), each=False) is None
     assert faults.pick(UPLOAD, "acme", ("I-1",), whole=False) is None
     assert faults.pick(UPLOAD, "acme", ("I-2",), whole=False)
+
+
+def test_a_call_is_refused_whole_for_one_of_its_items(faults: Faults) -> None:
+    faults.add(FaultSpec(service="ic.soap", kind="refuse_whole", subject="I-2"))
+    assert faults.pick(UPLOAD, "acme", ("I-1", "I-2"), each=False)
+    assert faults.pick(UPLOAD, "acme", ("I-1",), each=False) is None
+    assert faults.pick(UPLOAD, "acme", ("I-2",), whole=False) is None
 
 
 def test_defaults_of_a_kind(faults: Faults) -> None:

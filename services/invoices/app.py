@@ -7,6 +7,7 @@ invoice.issued           -> account.current, by which every service resolves acc
 
 from functools import partial
 
+from services.bus.batching import Batches
 from services.bus.lane import Lane
 from services.bus.service import Bus, Loop, Service
 from services.bus.tables import Table
@@ -19,7 +20,7 @@ from services.invoices.invoicecloud import InvoiceCloud, load_contract
 from services.invoices.layout import load_layout
 from services.invoices.taking import FileTaker
 
-SOAP_CALLS = 24  # each costs CPU to write and to read: more at a time only make the rest of the process wait
+BATCHES = 2  # one at IC while the next is gathered: with fewer invoices in flight the calls are small
 
 
 def build(bus: Bus) -> Service:
@@ -34,12 +35,18 @@ def build(bus: Bus) -> Service:
             Lane(
                 name="invoices.upload",
                 reads=InvoiceIssued,
-                deliver=partial(handlers.upload_invoice, cloud=cloud, billers=bus.billers),
+                deliver=Batches(
+                    partial(handlers.upload_invoices, cloud=cloud, billers=bus.billers),
+                    clock=bus.clock,
+                    most=cloud.most_invoices,
+                    most_bytes=cloud.most_bytes,
+                    size=cloud.size_of,
+                ),
                 ask=partial(handlers.find_invoice, cloud=cloud, billers=bus.billers),
                 patience=partial(handlers.patience_with_invoicecloud, cloud=cloud, billers=bus.billers),
                 order=handlers.order_invoice,
                 writes=handlers.record_outcome,
-                in_flight=SOAP_CALLS,
+                in_flight=BATCHES * cloud.most_invoices,
             )
         ],
         tables=[

@@ -1,12 +1,14 @@
 """What happens to an invoice: uploaded to IC, asked for where in doubt, and kept on its account's record."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from services.bus.accounts import normalise
 from services.bus.billers import Billers
 from services.bus.lane import Answer, Found, NotFound, Parked, Posted, Rejected, Settled, Settlement
+from services.bus.partner import Unknown
 from services.events import AccountCurrent, InvoiceIssued, InvoiceOutcome
-from services.invoices.invoicecloud import Uploaded, Viewed
+from services.invoices.invoicecloud import REFUSED, Uploaded, Viewed
 
 MOST_INVOICES = 60
 
@@ -14,19 +16,26 @@ MOST_INVOICES = 60
 class Cloud(Protocol):
     """What the handlers need of IC; each call raises services.bus.partner's errors."""
 
-    async def upload(self, invoice: InvoiceIssued) -> Uploaded: ...
+    async def upload(self, invoices: Sequence[InvoiceIssued]) -> Sequence[Uploaded | Unknown]: ...
     async def view(self, biller_slug: str, invoice_number: str) -> Viewed | None: ...
     def patience_s(self, biller: str) -> float: ...
 
 
-async def upload_invoice(invoice: InvoiceIssued, cloud: Cloud, billers: Billers) -> Settlement:
-    """Brings the invoice to IC."""
-    if invoice.biller not in billers:
-        return Parked("unknown_biller", "no biller's file names this biller", never_sent=True)
-    uploaded = await cloud.upload(invoice)
-    if uploaded.taken:
-        return Posted(uploaded.reference)
-    return Rejected("refused_by_invoicecloud", uploaded.said)
+async def upload_invoices(
+    invoices: Sequence[InvoiceIssued], cloud: Cloud, billers: Billers
+) -> Sequence[Settlement | Unknown]:
+    """Brings invoices of one biller to IC in one call."""
+    if invoices[0].biller not in billers:
+        gone = Parked("unknown_biller", "no biller's file names this biller", never_sent=True)
+        return [gone] * len(invoices)
+    return [settle_upload(answer) for answer in await cloud.upload(invoices)]
+
+
+def settle_upload(answer: Uploaded | Unknown) -> Settlement | Unknown:
+    """What IC's word on one invoice means for it."""
+    if isinstance(answer, Unknown):
+        return answer
+    return Posted(answer.reference) if answer.taken else Rejected(REFUSED, answer.said)
 
 
 async def find_invoice(invoice: InvoiceIssued, cloud: Cloud, billers: Billers) -> Answer:

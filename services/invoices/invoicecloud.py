@@ -1,15 +1,19 @@
-"""The client of IC's CloudInvoicing: uploads an invoice, and looks one up by its number."""
+"""The client of IC's CloudInvoicing: uploads invoices, many in one call, and looks one up by its number."""
 
 import re
+from collections import Counter, defaultdict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from services.bus.batching import RefusedWhole
 from services.bus.billers import Biller, Billers
 from services.bus.partner import Outage, PartnerHttp, Reply, Retryable, Unknown
 from services.bus.secrets import Secrets
@@ -18,6 +22,11 @@ from services.events import InvoiceIssued
 from services.invoices.soap import Fault, Malformed, Soap
 
 SERVICE = "ic.invoices"
+REFUSED = "refused_by_invoicecloud"
+ENVELOPE_BYTES = 4096
+"""More than what stands around the invoices of a call."""
+TAGS_BYTES = 2560
+"""More than the elements, dates, amounts and flags of one invoice; its texts come on top."""
 _XML = ("text/xml", "application/soap+xml")
 _COMPARED = ("invoice_date", "due_date", "autopay_collection_date", "balance_due", "minimum_due")
 
@@ -37,6 +46,8 @@ class Contract(_Frozen):
     wsdl: str
     binding: str
     empty_date: date
+    max_invoices: int
+    max_bytes: int
     wrong_key_fault: str
     not_found: str
     refusal_faults: tuple[str, ...] = ()
@@ -96,25 +107,41 @@ class InvoiceCloud:
         self._contract = contract
         self._soap = soap
 
-    async def upload(self, invoice: InvoiceIssued) -> Uploaded:
-        """Uploads one invoice. Unknown where the answer holds no result for it."""
-        wire, biller = self._contract, self._billers[invoice.biller]
-        sent = {wire.request["invoices"]: {wire.request["invoice"]: [self._invoice(biller, invoice)]}}
+    @property
+    def most_invoices(self) -> int:
+        """Invoices that one call takes."""
+        return self._contract.max_invoices
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes of invoices that one call takes."""
+        return self._contract.max_bytes - ENVELOPE_BYTES
+
+    def size_of(self, invoice: InvoiceIssued) -> int:
+        """At most so many bytes of a call."""
+        texts = [value for value in invoice.as_record().values() if isinstance(value, str)]
+        return TAGS_BYTES + len(escape("".join(texts)).encode())
+
+    async def upload(self, invoices: Sequence[InvoiceIssued]) -> list[Uploaded | Unknown]:
+        """Uploads invoices of one biller in one call.
+
+        Answers for each in turn: Unknown where the answer holds no result for it. Raises RefusedWhole where
+        IC refuses the call without a word on any of them.
+        """
+        wire, biller = self._contract, self._billers[invoices[0].biller]
+        described = [self._invoice(biller, invoice) for invoice in invoices]
+        sent = {wire.request["invoices"]: {wire.request["invoice"]: described}}
         reply = await self._call(biller, wire.operations.upload, sent)
         try:
             answer = self._soap.reply(wire.operations.upload, reply.body)
         except Fault as fault:
-            return self._faulted(biller, fault)
+            raise self._faulted(biller, fault, invoices) from None
         except Malformed:
             raise Unknown(biller.slug, SERVICE, "the answer is not what the WSDL says") from None
-        result = self._result(answer, invoice.invoice_number)
-        if result is None:
-            if self._says(answer, wire.wrong_key_fault):
-                raise Outage(biller.slug, SERVICE, "refuses the Web Service Key or the Biller GUID")
-            raise Unknown(biller.slug, SERVICE, "the answer has no result for the invoice")
-        if result[wire.reply["success"]]:
-            return Uploaded(True, result.get(wire.reply["reference"]))
-        return Uploaded(False, said=without_values(str(result.get(wire.reply["error"]) or ""), invoice))
+        results = (answer.get(wire.reply["results"]) or {}).get(wire.reply["result"]) or []
+        if not results and not answer[wire.reply["success"]]:
+            raise self._refused_call(biller, str(answer.get(wire.reply["error"]) or ""), invoices)
+        return self._each(biller, results, invoices)
 
     async def view(self, biller_slug: str, invoice_number: str) -> Viewed | None:
         """The invoice as IC has it, None where IC says that it has none."""
@@ -189,12 +216,28 @@ class InvoiceCloud:
 
     # -- in --------------------------------------------------------------------------------------------
 
-    def _result(self, answer: dict[str, Any], invoice_number: str) -> dict[str, Any] | None:
-        """The one result that names the invoice."""
+    def _each(
+        self, biller: Biller, results: Sequence[dict[str, Any]], invoices: Sequence[InvoiceIssued]
+    ) -> list[Uploaded | Unknown]:
+        """Each invoice's result by its number; where a number was sent twice, in the order of the request."""
         wire = self._contract.reply
-        results = (answer.get(wire["results"]) or {}).get(wire["result"]) or []
-        ours = [each for each in results if each[wire["invoice_number"]] == invoice_number]
-        return ours[0] if len(ours) == 1 else None
+        sent = Counter(invoice.invoice_number for invoice in invoices)
+        named_by: defaultdict[str, deque[dict[str, Any]]] = defaultdict(deque)
+        for result in results:
+            named_by[result[wire["invoice_number"]]].append(result)
+        clear = {number for number, count in sent.items() if len(named_by[number]) == count}
+        return [
+            self._uploaded(named_by[invoice.invoice_number].popleft(), invoice)
+            if invoice.invoice_number in clear
+            else Unknown(biller.slug, SERVICE, "the answer has no result for the invoice")
+            for invoice in invoices
+        ]
+
+    def _uploaded(self, result: dict[str, Any], invoice: InvoiceIssued) -> Uploaded:
+        wire = self._contract.reply
+        if result[wire["success"]]:
+            return Uploaded(True, result.get(wire["reference"]))
+        return Uploaded(False, said=without_values(str(result.get(wire["error"]) or ""), invoice))
 
     def _viewed(self, found: dict[str, Any], reference: str | None) -> Viewed:
         names, empty = self._contract.invoice, self._contract.empty_date
@@ -203,12 +246,20 @@ class InvoiceCloud:
             fields["autopay_collection_date"] = None
         return Viewed(found.get(names["content"]), fields, reference)
 
-    def _faulted(self, biller: Biller, fault: Fault) -> Uploaded:
+    def _faulted(self, biller: Biller, fault: Fault, invoices: Sequence[InvoiceIssued]) -> Exception:
         """A fault is IC's refusal only where its text is known as one; otherwise nobody knows the effect."""
         self._wrong_key(biller, fault.text)
         if any(text in fault.text for text in self._contract.refusal_faults):
-            return Uploaded(False, said="a fault that refuses the invoice")
-        raise Unknown(biller.slug, SERVICE, "answered with a SOAP fault")
+            return RefusedWhole(REFUSED, without_values(fault.text, *invoices))
+        return Unknown(biller.slug, SERVICE, "answered with a SOAP fault")
+
+    def _refused_call(self, biller: Biller, said: str, invoices: Sequence[InvoiceIssued]) -> Exception:
+        """No without a result: of an invoice only if IC takes others, so alone it proves nothing."""
+        self._wrong_key(biller, said)
+        doubt = Unknown(
+            biller.slug, SERVICE, "refuses the call, and the answer has no result for the invoice"
+        )
+        return RefusedWhole(REFUSED, without_values(said, *invoices), doubt)
 
     def _wrong_key(self, biller: Biller, text: str) -> None:
         if self._contract.wrong_key_fault in text:
@@ -223,10 +274,11 @@ def named(names: dict[str, str], values: dict[str, Any]) -> dict[str, Any]:
     return {wire: values[ours] for ours, wire in names.items() if values[ours] is not None}
 
 
-def without_values(said: str, invoice: InvoiceIssued) -> str:
-    """IC's words on a refusal, short, and without the customer's data."""
+def without_values(said: str, *invoices: InvoiceIssued) -> str:
+    """IC's words on a refusal, short, and without the customers' data."""
     told = " ".join(said.split())
-    for value in (invoice.account, invoice.customer_name, invoice.email, invoice.phone, invoice.address1):
-        if value:
+    for invoice in invoices:
+        values = (invoice.account, invoice.customer_name, invoice.email, invoice.phone, invoice.address1)
+        for value in filter(None, values):
             told = told.replace(value, "***")
     return re.sub(r"[0-9]{5,}", "***", told)[:200]

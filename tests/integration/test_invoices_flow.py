@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from deploy.local.processes import DEMO_BILLERS, Processes
-from services.events import AccountCurrent
+from services.events import AccountCurrent, InvoiceOutcome
 from tests import bif_sample
 from tests.deadline import until
 from tests.on_the_bus import read
@@ -63,6 +63,22 @@ class Desk:
         asked = {"biller": biller, "account": account}
         rows: list[dict[str, Any]] = self.control.get("/ledger/invoices", params=asked).json()["rows"]
         return rows
+
+    def numbers_at_ic(self, rows: list[Row]) -> list[str]:
+        """The numbers of these invoices, as often as IC's ledger has them."""
+        ledger = self.control.get("/ledger/invoices", params={"biller": "acme", "limit": 100_000}).json()
+        wanted = {row["InvoiceNumber"] for row in rows}
+        return sorted(each["natural_id"] for each in ledger["rows"] if each["natural_id"] in wanted)
+
+    def outcomes(self, rows: list[Row]) -> list[InvoiceOutcome]:
+        """What our topic says of these invoices."""
+        wanted = {row["InvoiceNumber"] for row in rows}
+        return [each for each in read(self.stack, InvoiceOutcome) if each.invoice_number in wanted]
+
+    def hits(self) -> int:
+        """Calls that the first fault has hit."""
+        hits: int = self.control.get("/faults").json()["on"][0]["hits"]
+        return hits
 
     def fault(self, **spec: object) -> None:
         answer = self.control.put("/faults", json={"service": "ic.soap", "biller": "acme"} | spec)
@@ -173,6 +189,62 @@ def test_what_ic_refuses_is_rejected_and_others_go_on(desk: Desk) -> None:
     rows = desk.rows(3)
     desk.fault(kind="reject", operation="upload_invoice", subject=rows[1]["InvoiceNumber"])
     assert desk.settled(desk.deliver(rows)) == {"posted": 2, "rejected": 1}
+
+
+def numbers(rows: list[Row]) -> list[str]:
+    return sorted(row["InvoiceNumber"] for row in rows)
+
+
+def test_one_bad_invoice_of_200_is_rejected_and_the_others_are_at_ic(desk: Desk) -> None:
+    rows = desk.rows(200)
+    bad = rows.pop(117)
+    desk.fault(kind="slow", delay_s=0, operation="upload_invoice")  # counts the calls
+    desk.fault(kind="reject", operation="upload_invoice", subject=bad["InvoiceNumber"])
+    assert desk.settled(desk.deliver([*rows, bad])) == {"posted": 199, "rejected": 1}
+    assert desk.numbers_at_ic([*rows, bad]) == numbers(rows)
+    assert desk.hits() < 100
+    (outcome,) = desk.outcomes([bad])
+    assert (outcome.reason, outcome.detail) == ("refused_by_invoicecloud", "Refused, as told")
+
+
+def test_a_batch_refused_whole_is_split_until_the_bad_invoice_stands_alone(desk: Desk) -> None:
+    rows = desk.rows(200)
+    bad = rows[117]
+    desk.fault(kind="refuse_whole", operation="upload_invoice", subject=bad["InvoiceNumber"])
+    assert desk.settled(desk.deliver(rows)) == {"posted": 199, "rejected": 1}
+    assert desk.numbers_at_ic(rows) == numbers([row for row in rows if row is not bad])
+    assert desk.hits() > 1  # it was refused with others first
+    (outcome,) = desk.outcomes([bad])
+    assert (outcome.reason, outcome.detail) == ("refused_by_invoicecloud", "Refused, as told")
+
+
+def test_a_batch_without_an_answer_is_looked_up_invoice_by_invoice(desk: Desk) -> None:
+    rows = desk.rows(200)
+    desk.fault(kind="apply_then_hang", operation="upload_invoice")
+    assert desk.settled(desk.deliver(rows)) == {"posted": 200}
+    assert desk.numbers_at_ic(rows) == numbers(rows)
+    assert desk.hits() < 100
+    assert [outcome.looked_up for outcome in desk.outcomes(rows)] == [True] * 200
+
+
+def test_an_invoice_without_a_result_in_the_answer_is_looked_up(desk: Desk) -> None:
+    rows = desk.rows(20)
+    desk.fault(kind="omit_result", operation="upload_invoice", subject=rows[7]["InvoiceNumber"])
+    assert desk.settled(desk.deliver(rows)) == {"posted": 20}
+    assert desk.numbers_at_ic(rows) == numbers(rows)
+    looked_up = [outcome.invoice_number for outcome in desk.outcomes(rows) if outcome.looked_up]
+    assert looked_up == [rows[7]["InvoiceNumber"]]
+
+
+def test_an_invoice_that_breaks_every_call_it_is_in_does_not_keep_the_others_from_ic(desk: Desk) -> None:
+    rows = desk.rows(8)
+    bad = rows.pop(5)
+    desk.fault(kind="error", operation="upload_invoice", subject=bad["InvoiceNumber"])
+    told = desk.deliver([*rows, bad])
+    until(lambda: desk.status(told)["waiting"] == 1, LIMIT_S, "the others' uploads")
+    assert desk.numbers_at_ic([*rows, bad]) == numbers(rows)
+    desk.control.delete("/faults")
+    assert desk.settled(told) == {"posted": 8}
 
 
 def test_a_maintenance_window_delays_and_refuses_nothing(desk: Desk) -> None:

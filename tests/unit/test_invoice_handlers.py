@@ -1,5 +1,6 @@
 """What the handlers of invoices decide."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -25,10 +26,11 @@ class Cloud:
         self.uploaded = uploaded
         self.viewed = viewed
 
-    async def upload(self, invoice: InvoiceIssued) -> Uploaded:
+    async def upload(self, invoices: Sequence[InvoiceIssued]) -> Sequence[Uploaded | Unknown]:
         if self.uploaded is None:
-            raise Unknown(invoice.biller, "ic.invoices", "no answer")
-        return self.uploaded
+            raise Unknown(invoices[0].biller, "ic.invoices", "no answer")
+        without = Unknown(invoices[0].biller, "ic.invoices", "no result")
+        return [self.uploaded, *[without] * (len(invoices) - 1)]
 
     async def view(self, biller_slug: str, invoice_number: str) -> Viewed | None:
         assert (biller_slug, invoice_number) == ("acme", "INV-4711")
@@ -39,17 +41,23 @@ class Cloud:
 
 
 async def test_an_upload_is_posted_with_its_reference_or_rejected_with_the_reason() -> None:
-    posted = await handlers.upload_invoice(invoice(), Cloud(Uploaded(True, "I1")), BILLERS)
-    assert posted == Posted("I1")
-    rejected = await handlers.upload_invoice(invoice(), Cloud(Uploaded(False, said="closed")), BILLERS)
-    assert rejected == Rejected("refused_by_invoicecloud", "closed")
+    posted = await handlers.upload_invoices([invoice()], Cloud(Uploaded(True, "I1")), BILLERS)
+    assert posted == [Posted("I1")]
+    rejected = await handlers.upload_invoices([invoice()], Cloud(Uploaded(False, said="closed")), BILLERS)
+    assert rejected == [Rejected("refused_by_invoicecloud", "closed")]
     with pytest.raises(Unknown):
-        await handlers.upload_invoice(invoice(), Cloud(), BILLERS)
+        await handlers.upload_invoices([invoice()], Cloud(), BILLERS)
+
+
+async def test_an_invoice_without_a_result_is_in_doubt_by_itself() -> None:
+    first, second = await handlers.upload_invoices([invoice()] * 2, Cloud(Uploaded(True, "I1")), BILLERS)
+    assert first == Posted("I1")
+    assert isinstance(second, Unknown)
 
 
 async def test_an_invoice_of_a_biller_that_is_gone_is_parked_and_never_sent() -> None:
     gone = invoice(biller="gone")
-    settled = await handlers.upload_invoice(gone, Cloud(), BILLERS)
+    (settled,) = await handlers.upload_invoices([gone], Cloud(), BILLERS)
     assert isinstance(settled, Parked)
     assert settled.never_sent
     assert await handlers.find_invoice(gone, Cloud(), BILLERS) == NotFound()

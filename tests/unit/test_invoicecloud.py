@@ -7,16 +7,26 @@ from typing import Any
 
 import pytest
 
+from services.bus.batching import RefusedWhole
+from services.bus.lane import Rejected
 from services.bus.partner import Outage, Reply, Retryable, Unknown
 from services.bus.settings import ConfigurationError
 from services.events import InvoiceIssued
-from services.invoices.invoicecloud import InvoiceCloud, Uploaded, load_contract, without_values
+from services.invoices.invoicecloud import (
+    ENVELOPE_BYTES,
+    InvoiceCloud,
+    Uploaded,
+    load_contract,
+    without_values,
+)
 from services.invoices.soap import Soap
 from tests.unit import invoices_sample
 
 GOLDEN = Path(__file__).parent / "golden"
 ACME = invoices_sample.biller()
 CONTRACT, SOAP = load_contract(invoices_sample.PARTNERS)
+ENVELOPE = 500
+"""Bytes around the invoices of a call, and fewer than there are."""
 NAMESPACE = "http://www.invoicecloud.example/CloudInvoicing/"
 
 
@@ -109,12 +119,20 @@ def fault(text: str) -> bytes:
     )
 
 
+async def upload_one(client: InvoiceCloud, one: InvoiceIssued) -> Uploaded:
+    """What became of one invoice in a call of its own."""
+    (answer,) = await client.upload([one])
+    if isinstance(answer, Unknown):
+        raise answer
+    return answer
+
+
 GOOD = results(result("INV-4711", "true", "<Reference>I00000009</Reference>"))
 
 
 async def test_the_request_is_as_agreed_byte_for_byte() -> None:
     client, http = cloud(GOOD)
-    assert await client.upload(invoice()) == Uploaded(True, "I00000009")
+    assert await upload_one(client, invoice()) == Uploaded(True, "I00000009")
     assert http.asked["data"].decode() == (GOLDEN / "upload_invoice.xml").read_text(encoding="utf-8").strip()
     assert http.asked["url"] == ACME.invoice_cloud.url
     assert http.asked["headers"]["SOAPAction"] == f'"{NAMESPACE}UploadInvoice"'
@@ -130,14 +148,14 @@ async def test_the_look_up_is_as_agreed_byte_for_byte() -> None:
 @pytest.mark.parametrize("paperless", [True, False])
 async def test_paper_invoices_is_the_inverse_of_paperless(paperless: bool) -> None:
     client, http = cloud(GOOD)
-    await client.upload(invoice(paperless=paperless))
+    await upload_one(client, invoice(paperless=paperless))
     told = "false" if paperless else "true"
     assert f"<ns0:PaperInvoices>{told}</ns0:PaperInvoices>" in http.asked["data"].decode()
 
 
 async def test_what_stands_for_blocks_and_partial_payments_is_always_false() -> None:
     client, http = cloud(GOOD)
-    await client.upload(invoice())
+    await upload_one(client, invoice())
     sent = http.asked["data"].decode()
     for name in ("AllowPartialPayments", "BlockPaymentsCC", "BlockPaymentsEFT"):
         assert f"<ns0:{name}>false</ns0:{name}>" in sent
@@ -147,7 +165,7 @@ async def test_a_credit_is_kept_apart_and_nothing_below_zero_goes_to_ic() -> Non
     client, http = cloud(GOOD)
     amounts = {"past_due": Decimal("-50.00"), "current_charges": Decimal("20.00")}
     zero = Decimal("0.00")
-    await client.upload(invoice(**amounts, balance_due=zero, minimum_due=zero, credit=Decimal("30.00")))
+    await upload_one(client, invoice(**amounts, balance_due=zero, minimum_due=zero, credit=Decimal("30.00")))
     sent = http.asked["data"].decode()
     assert "<ns0:PastDueAmount>0.00</ns0:PastDueAmount>" in sent
     assert "<ns0:CreditAmount>30.00</ns0:CreditAmount>" in sent
@@ -156,7 +174,7 @@ async def test_a_credit_is_kept_apart_and_nothing_below_zero_goes_to_ic() -> Non
 async def test_an_invoice_that_is_refused_says_why_without_the_customers_data() -> None:
     said = "<ErrorMessage>Account 0000004711 of Esme Copperfell &amp; Söhne 12345678 is closed</ErrorMessage>"
     client, _ = cloud(results(result("INV-4711", "false", said)))
-    assert await client.upload(invoice()) == Uploaded(False, said="Account *** of *** *** is closed")
+    assert await upload_one(client, invoice()) == Uploaded(False, said="Account *** of *** *** is closed")
 
 
 @pytest.mark.parametrize(
@@ -165,7 +183,6 @@ async def test_an_invoice_that_is_refused_says_why_without_the_customers_data() 
         (results(result("INV-1", "true")), Unknown, "no result"),
         (results(), Unknown, "no result"),
         (uploaded("<Success>true</Success>"), Unknown, "no result"),
-        (uploaded("<Success>false</Success><ErrorMessage>busy</ErrorMessage>"), Unknown, "no result"),
         (results(result("INV-4711", "true"), result("INV-4711", "false")), Unknown, "no result"),
         (b"<html><body>Welcome</body></html>", Unknown, "not what the WSDL says"),
         (b"{}", Unknown, "not what the WSDL says"),
@@ -189,15 +206,67 @@ async def test_an_answer_that_is_no_word_on_the_invoice_is_never_taken_for_one(
 ) -> None:
     client, _ = cloud(answer)
     with pytest.raises(kind, match=reason):
-        await client.upload(invoice())
+        await upload_one(client, invoice())
 
 
 async def test_a_fault_is_a_refusal_only_where_the_contract_names_it() -> None:
     contract = CONTRACT.model_copy(update={"refusal_faults": ("Invoice is locked",)})
-    http: Any = Answering(fault("Invoice is locked by a user"), 500)
+    http: Any = Answering(fault("Invoice is locked by 0000004711"), 500)
     billers: Any = {"acme": ACME}
     client = InvoiceCloud(http, billers, invoices_sample.OneSecret(), contract, SOAP)
-    assert (await client.upload(invoice())).taken is False
+    with pytest.raises(RefusedWhole) as refused:
+        await upload_one(client, invoice())
+    assert refused.value.doubt is None
+    assert refused.value.rejected == Rejected("refused_by_invoicecloud", "Invoice is locked by ***")
+
+
+async def test_many_invoices_go_in_one_call_and_each_has_its_own_result() -> None:
+    many = [invoice(invoice_number=f"INV-{number}", account=f"{number:010d}") for number in range(4)]
+    said = "<ErrorMessage>closed</ErrorMessage>"
+    client, http = cloud(
+        results(
+            result("INV-3", "true", "<Reference>R3</Reference>"),
+            result("INV-0", "true", "<Reference>R0</Reference>"),
+            result("INV-1", "false", said),
+            result("INV-9", "true"),
+        )
+    )
+    answers = await client.upload(many)
+    assert answers[:2] == [Uploaded(True, "R0"), Uploaded(False, said="closed")]
+    assert isinstance(answers[2], Unknown)
+    assert answers[3] == Uploaded(True, "R3")
+    assert [http.asked["data"].count(f">INV-{number}<".encode()) for number in range(4)] == [1, 1, 1, 1]
+
+
+async def test_a_number_that_was_sent_twice_has_its_results_in_the_order_of_the_request() -> None:
+    twice = [invoice(), invoice(account="0000004712", content="f" * 16)]
+    both = (result("INV-4711", "true", "<Reference>R1</Reference>"), result("INV-4711", "false"))
+    client, _ = cloud(results(*both))
+    assert await client.upload(twice) == [Uploaded(True, "R1"), Uploaded(False, said="")]
+    client, _ = cloud(results(both[0]))
+    assert all(isinstance(answer, Unknown) for answer in await client.upload(twice))
+
+
+async def test_a_call_refused_without_a_word_on_any_invoice_is_refused_whole() -> None:
+    client, _ = cloud(uploaded("<Success>false</Success><ErrorMessage>busy, 0000004711</ErrorMessage>"))
+    with pytest.raises(RefusedWhole) as refused:
+        await client.upload([invoice(), invoice(invoice_number="INV-2")])
+    assert refused.value.rejected == Rejected("refused_by_invoicecloud", "busy, ***")
+    assert isinstance(refused.value.doubt, Unknown)
+
+
+@pytest.mark.parametrize("text", ["a", "ü" * 60, "&<>" * 20, "𝔘" * 60])
+async def test_an_invoice_is_never_larger_than_it_is_taken_for(text: str) -> None:
+    texts = ("account", "customer_name", "address1", "address2", "city", "postal_code", "phone", "email")
+    day, most = date(2026, 12, 31), Decimal("9999999999.99")
+    amounts = dict.fromkeys(("past_due", "balance_due", "minimum_due", "credit"), most)
+    days = dict.fromkeys(("autopay_collection_date", "second_notify_date", "third_notify_date"), day)
+    one = invoice(**dict.fromkeys(texts, text), **amounts, **days, customer_id=text, region=text)
+    client, http = cloud(GOOD)
+    await upload_one(client, one)
+    assert len(http.asked["data"]) - ENVELOPE < client.size_of(one) < 3 * len(http.asked["data"])
+    assert ENVELOPE < ENVELOPE_BYTES
+    assert client.most_bytes + ENVELOPE_BYTES == CONTRACT.max_bytes
 
 
 VIEWED = (

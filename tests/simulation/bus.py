@@ -1,9 +1,10 @@
-"""What else a lane has of the bus: events for bytes, a publisher whose answers get lost, the index of outcomes."""
+"""What else a lane has of the bus: events for bytes, a publisher whose answers get lost, the index."""
 
 import asyncio
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -66,7 +67,7 @@ class Speaker:
         del traceparent
         for event in events:
             assert isinstance(event, PaymentOutcome)
-            await self._say(lambda said=event: self._outcomes.append(said))
+            await self._say(partial(self._outcomes.append, event))
 
     async def publish_raw(
         self, topic: str, key: bytes | None, value: bytes | None, headers: list[Header]

@@ -14,7 +14,7 @@ from tests.simulation.broker import SESSION_S, Brokers
 from tests.simulation.world import Link, World
 
 MARGIN_S = 0.5
-POLL_S = 0.2
+POLL_S = 0.4
 AT_ONCE = 6
 FENCED = (IllegalGenerationError, UnknownMemberIdError)
 
@@ -83,12 +83,11 @@ class Client:
     async def _form_group(self) -> list[TopicPartition]:
         while True:
             try:
-                name = self._ticket.member
-                generation, name = await self.link.send(lambda: self._brokers.join(name))
+                generation, name = await self.link.send(partial(self._brokers.join, self._ticket.member))
                 self._ticket = Ticket(generation, name)
                 asked_at = self._world.loop.time()
                 found: list[TopicPartition] = await self.link.send(
-                    lambda: self._brokers.sync(generation, name)
+                    partial(self._brokers.sync, generation, name)
                 )
             except FENCED:
                 self._ticket = Ticket(0, "")
@@ -120,7 +119,7 @@ class Client:
             asked_at = self._world.loop.time()
             try:
                 stays = await self.link.send(
-                    lambda held=ticket: self._brokers.heartbeat(held.generation, held.member)
+                    partial(self._brokers.heartbeat, ticket.generation, ticket.member)
                 )
             except FENCED:
                 if ticket == self._ticket:

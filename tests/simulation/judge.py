@@ -166,16 +166,17 @@ class Stored:
 
     def passed(self, record: ConsumerRecord) -> bool:
         """Whether nobody would deliver it any more."""
+        at: int = record.offset
         for scope in (account_scope(record.key), biller_of(record.key)):
             if scope not in self._cursors:
                 continue
             offset, cursor = self._cursors[scope]
             if cursor.generation < self._main[1].generation:
-                return record.offset < offset
-            if cursor.until is None or record.offset < cursor.until:
-                return record.offset < offset or record.offset in cursor.done
+                return at < offset
+            if cursor.until is None or at < cursor.until:
+                return at < offset or at in cursor.done
         offset, main = self._main
-        return record.offset < offset or record.offset in main.done
+        return at < offset or at in main.done
 
     def drained(self, end: int) -> bool:
         return self._main[0] == end and all(

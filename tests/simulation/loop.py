@@ -1,12 +1,13 @@
 """An event loop in which nothing ever waits, and processes that can be stopped or killed at any await."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
 from heapq import heappush
-from typing import Any
+from typing import Any, TypeVarTuple
 
-Callback = Callable[..., Any]
+Ts = TypeVarTuple("Ts")
 
 
 class Stuck(Exception):
@@ -52,6 +53,7 @@ class _TimedStep(asyncio.TimerHandle):
     """The same, due at an instant."""
 
     process: Process
+    _scheduled: bool
 
     def _run(self) -> None:
         if self.process.lets_run(self):
@@ -61,6 +63,9 @@ class _TimedStep(asyncio.TimerHandle):
 class VirtualLoop(asyncio.BaseEventLoop):
     """Time jumps to whatever is due next. `world_context` is for what no process does."""
 
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
+
     def __init__(self) -> None:
         super().__init__()
         self._at = 0.0
@@ -69,7 +74,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.world_context = Context()
         self.tasks: list[asyncio.Task[Any]] = []
         self.complaints: list[str] = []
-        self.set_task_factory(self._new_task)
+        self.set_task_factory(self._new_task)  # type: ignore[arg-type]  # it takes what a task takes
         self.set_exception_handler(self._complain)
 
     def time(self) -> float:
@@ -86,7 +91,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _process_events(self, event_list: list[Any]) -> None:
         assert not event_list
 
-    def call_soon(self, callback: Callback, *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
         process = _process_of(context)
         if process is None:
             return super().call_soon(callback, *args, context=context)
@@ -96,7 +103,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return handle
 
     def call_at(
-        self, when: float, callback: Callback, *args: Any, context: Context | None = None
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         process = _process_of(context)
         if process is None:
@@ -107,7 +114,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         timer._scheduled = True
         return timer
 
-    def later(self, delay_s: float, callback: Callback, *args: Any) -> asyncio.TimerHandle:
+    def later(self, delay_s: float, callback: Callable[[*Ts], object], *args: *Ts) -> asyncio.TimerHandle:
         """Something that the world does, whatever becomes of the process that set it off."""
         return self.call_later(delay_s, callback, *args, context=self.world_context)
 

@@ -28,6 +28,7 @@ BILLERS = ("acme", "birch", "cedar")
 DRAINED_WITHIN_S = 240.0
 SMALL = {
     (delivery, "FETCH_MOST"): 8,
+    (delivery, "COMMIT_EVERY_S"): 0.5,
     (delivery, "WINDOW"): 20,
     (cursors, "WINDOW"): 20,
     (cursors, "BILLERS_PART"): 8,
@@ -225,7 +226,7 @@ def small(dice: Random) -> Iterator[None]:
     """The lane's bounds made small, its own dice ours, its log silent."""
     before = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    patches = [patch.object(module, name, value) for (module, name), value in SMALL.items()]
+    patches: list[Any] = [patch.object(module, name, value) for (module, name), value in SMALL.items()]
     patches += [patch.object(module, "random", dice) for module in (breaker, doubt)]
     for each in patches:
         each.start()

@@ -1,4 +1,4 @@
-"""What everything in a simulation shares: the clock, the dice, the diary, and the wire between two parties."""
+"""What everything in a simulation shares: the clock, the dice, the diary, and the wire to the brokers."""
 
 import asyncio
 from collections.abc import Callable

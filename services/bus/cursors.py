@@ -45,6 +45,7 @@ class Cursors:
         start: runs a coroutine as a task whose failure ends the lane.
         enqueue: takes a record into a stretch's queues.
         release: makes keys ready that had to wait.
+        halt: stops a partition by name until an operator acts.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Cursors:
         start: Callable[[Coroutine[Any, Any, None]], None],
         enqueue: Callable[[Owned, Stretch, Record], None],
         release: Callable[[Owned, Collection[bytes]], None],
+        halt: Callable[[Owned, str], None],
     ) -> None:
         self._lane = lane
         self._broker = broker
@@ -67,6 +69,7 @@ class Cursors:
         self._start = start
         self._enqueue = enqueue
         self._release = release
+        self._halt = halt
 
     def tend(self, owned: Owned, crowded: bool) -> None:
         """Opens a cursor where somebody is in the way, feeds those that have room, closes those that met."""
@@ -183,7 +186,7 @@ class Cursors:
             log.warning("cursor_not_read", lane=self._lane, scope=cursor.scope, error=type(error).__name__)
             await asyncio.sleep(RETRY_S)
         except Gone:
-            owned.halted = owned.halted or f"records behind the cursor of {cursor.scope} are gone"
+            self._halt(owned, f"records behind the cursor of {cursor.scope} are gone")
         finally:
             cursor.refilling = False
 
@@ -240,6 +243,9 @@ class Cursors:
                 if offset < 0:
                     continue
                 owned = by_partition[partition]
+                if offset > ends[owned]:
+                    self._halt(owned, f"the cursor of {scope} stands at {offset}, beyond the log's end")
+                    continue
                 restored = decode_metadata(metadata, offset, ends[owned])
                 if restored.generation < main[owned].generation:
                     restored = Restored(reserved=ends[owned])

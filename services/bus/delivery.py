@@ -24,6 +24,7 @@ from services.bus.clock import Clock
 from services.bus.codec import Codec, Undecodable
 from services.bus.cursors import WINDOW, Cursors
 from services.bus.doubt import Attempts, Done, Item, Later
+from services.bus.landmark import why_another_log
 from services.bus.lane import E, Lane
 from services.bus.membership import NO_OFFSET, Broker, Gone, Record
 from services.bus.outcomes import OutcomeIndex
@@ -32,6 +33,7 @@ from services.bus.progress import SPAN, Progress, Restored, Snapshot, decode_met
 from services.bus.publisher import NotAcknowledged, Publisher
 from services.bus.replayed import origin_of
 from services.bus.shares import Shares
+from services.bus.watchdog import Watchdog
 
 log = structlog.get_logger()
 
@@ -40,13 +42,10 @@ COMMIT_EVERY_S, COMMIT_PAUSE_S, COMMIT_LIMIT_S = 0.25, 0.005, 5.0
 LEAST_AHEAD = 4
 REVOKED_DRAIN_S, REVOKED_COMMIT_S = 1.0, 1.0
 INDEX_GRACE_S = 1.0
-STALLED_AFTER_S = 180.0
+LONGEST_WAIT_S = 60.0
+"""Whoever waits is looked at so often, as a sign of life; a partner's patience may be longer."""
 DEAD_LETTERS_IN_A_ROW = 100
 """So many undecodable records one after another mean that the fault is ours."""
-
-
-class Stalled(Exception):
-    """The lane makes no progress although there is work; the process should end and start again."""
 
 
 class TooManyDeadLetters(Exception):
@@ -75,6 +74,7 @@ class Delivery(Generic[E]):
         limits: Limits,
         index: OutcomeIndex | None,
         billers: Collection[str] = (),
+        retention_s: Mapping[str, float] | None = None,
     ) -> None:
         self.lane = lane
         self._broker = broker
@@ -92,6 +92,7 @@ class Delivery(Generic[E]):
             start=self._start,
             enqueue=self._enqueue,
             release=self._release,
+            halt=self._halt,
         )
         self._owned: dict[TopicPartition, Owned] = {}
         self._shares = Shares(min(limits.in_flight, lane.in_flight or limits.in_flight))
@@ -102,7 +103,9 @@ class Delivery(Generic[E]):
         self._stopping = False
         self._dead_in_a_row = 0
         self._failure: Exception | None = None
-        self._progressed_at = clock.monotonic()
+        self._watchdog = Watchdog(
+            lane.name, lane.reads.TOPIC, broker, clock, self._owned.values, retention_s or {}
+        )
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -114,7 +117,10 @@ class Delivery(Generic[E]):
         try:
             async with asyncio.TaskGroup() as group:
                 fetching = group.create_task(self._fetch())
-                others = [group.create_task(self._commit_regularly()), group.create_task(self._watch())]
+                others = [
+                    group.create_task(self._commit_regularly()),
+                    group.create_task(self._watchdog.run()),
+                ]
                 if self._index is not None:
                     others.append(group.create_task(self._index.follow()))
                 await fetching
@@ -149,7 +155,9 @@ class Delivery(Generic[E]):
             if o.halted
         ]
         waiting = sorted({p.partition for p, o in self._owned.items() if not o.open and not o.halted})
-        return "; ".join(halted) or (f"reading the commits of partitions {waiting}" if waiting else "")
+        if halted:
+            return "; ".join(halted)
+        return f"reading the commits of partitions {waiting}" if waiting else self._watchdog.not_well
 
     # -- ownership -------------------------------------------------------------------------------------
 
@@ -194,21 +202,15 @@ class Delivery(Generic[E]):
         stored = await self._broker.commits(partitions)
         edges = await self._broker.edges(partitions)
         outcome_ends = await self._index.ends() if self._index is not None else {}
-        restored: dict[Owned, Restored] = {}
-        for owned in taken:
-            offset, metadata = stored.get(owned.partition, (NO_OFFSET, ""))
-            begin, end = edges[owned.partition]
-            if offset == NO_OFFSET:
-                self._halt(owned, "the group's offset is lost; see the runbook on lost offsets")
-            elif not begin <= offset <= end:
-                self._halt(owned, f"offset {offset} is outside the log ({begin} to {end})")
-            else:
-                found = restored[owned] = decode_metadata(metadata, offset, end)
-                progress = Progress.resume(offset, found, exact=self.lane.exact)
-                owned.main = Stretch("", progress, found)
-                owned.cursors.clear()
-                owned.floors.clear()
-                owned.outcome_ends = outcome_ends
+        found = await asyncio.gather(
+            *(
+                self._place(owned, stored.get(owned.partition, (NO_OFFSET, "")), *edges[owned.partition])
+                for owned in taken
+            )
+        )
+        restored = {owned: place for owned, place in zip(taken, found, strict=True) if place is not None}
+        for owned in restored:
+            owned.outcome_ends = outcome_ends
         ends = {owned: edges[owned.partition][1] for owned in restored}
         await self._cursors.restore(list(restored), restored, ends)
         await self._committed_anew(list(restored))
@@ -225,10 +227,28 @@ class Delivery(Generic[E]):
                 behind_cursors=len(owned.cursors),
             )
 
+    async def _place(self, owned: Owned, commit: Commit, begin: int, end: int) -> Restored | None:
+        """Where the lane goes on with a partition; None where it is halted instead."""
+        offset, metadata = commit
+        found = decode_metadata(metadata, offset, end)
+        if offset == NO_OFFSET:
+            reason = "the group's offset is lost; see the runbook on lost offsets"
+        elif not begin <= offset <= end:
+            reason = f"offset {offset} is outside the log ({begin} to {end})"
+        else:
+            reason = await why_another_log(self._broker, owned.partition, found.landmark, begin, end)
+        if reason:
+            self._halt(owned, reason)
+            return None
+        owned.main = Stretch("", Progress.resume(offset, found, exact=self.lane.exact), found)
+        owned.cursors.clear()
+        owned.floors.clear()
+        return found
+
     async def _committed_anew(self, taken: list[Owned]) -> None:
         """Nothing is sent before the commit names our generation: it tells a stale cursor from a true one."""
         await self._commit(taken)
-        if any(owned.main.saved is None and owned.live for owned in taken):
+        if any(owned.main.saved is None and owned.live and not owned.halted for owned in taken):
             raise KafkaError("the broker did not take the first commit")
 
     async def _index_caught_up(self, ends: Mapping[int, int]) -> None:
@@ -275,6 +295,8 @@ class Delivery(Generic[E]):
             if not owned.open or not owned.live or owned.halted:
                 continue
             progress = owned.main.progress
+            if not owned.paused:
+                progress.skip_to(self._broker.position(owned.partition))
             far = progress.next - progress.position if progress.unfinished else 0
             if owned.paused and owned.main.held < WINDOW // 2 and far < SPAN * 3 // 4:
                 # also drops what was fetched before the commit was read, or while it was full
@@ -301,6 +323,7 @@ class Delivery(Generic[E]):
                 self._enqueue(owned, main, record)
             else:
                 main.progress.next = record.offset + 1
+            main.progress.landmark = record.offset, record.timestamp
         metrics.UNFINISHED.labels(self.lane.name).set(
             sum(stretch.held for owned in self._owned.values() for stretch in owned.stretches)
         )
@@ -322,6 +345,7 @@ class Delivery(Generic[E]):
             in_doubt=stretch.doubt.in_doubt(record.offset),
             believe_from=owned.assigned_at,
             at=record.offset,
+            logged_at=record.timestamp,
             biller=biller_of(key),
             stretch=stretch,
             held_since=self._clock.monotonic(),
@@ -394,10 +418,11 @@ class Delivery(Generic[E]):
             self._shares.free(item.biller)
             for waiting, key in self._busy.pop((owned.partition.partition, item.key)):
                 self._shares.add(item.biller, (waiting, key))
-        self._progressed_at = self._clock.monotonic()
-        metrics.ATTEMPT_SECONDS.labels(self.lane.name).observe(self._progressed_at - began)
+        self._watchdog.moved()
+        metrics.ATTEMPT_SECONDS.labels(self.lane.name).observe(self._clock.monotonic() - began)
         if isinstance(result, Later):
-            asyncio.get_running_loop().call_later(result.delay_s, partial(self._release, owned, (item.key,)))
+            delay_s = min(result.delay_s, LONGEST_WAIT_S)
+            asyncio.get_running_loop().call_later(delay_s, partial(self._release, owned, (item.key,)))
         else:
             self._finish(owned, item, result.state)
         self._dispatch()
@@ -481,6 +506,7 @@ class Delivery(Generic[E]):
         except (KafkaError, TimeoutError) as error:
             taken = ()
             log.warning("commit_failed", lane=self.lane.name, error=type(error).__name__)
+        self._watchdog.committed(len(taken) == len(commits))
         if len(taken) < len(commits):
             metrics.COMMIT_FAILURES.labels(self.lane.name).inc()
         for owned, stretch, snapshot in dirty:
@@ -505,28 +531,6 @@ class Delivery(Generic[E]):
             async with asyncio.timeout(limit_s):
                 while any(number in numbers for number, _ in self._busy):  # noqa: ASYNC110 - no event
                     await asyncio.sleep(0.01)
-
-    async def _watch(self) -> None:
-        """Ends the process when there is work and nothing moves."""
-        while True:
-            await asyncio.sleep(1.0)
-            lag = sum(self._lag(owned) for owned in self._owned.values() if owned.open and not owned.halted)
-            heads = [queue[0].taken_at for owned in self._owned.values() for queue in owned.queues.values()]
-            oldest_s = (self._clock.now() - min(heads)).total_seconds() if heads else 0.0
-            metrics.OLDEST_SECONDS.labels(self.lane.name).set(oldest_s)
-            idle_s = self._clock.monotonic() - self._progressed_at
-            if not lag:
-                self._progressed_at = self._clock.monotonic()
-            elif idle_s > STALLED_AFTER_S:
-                raise Stalled(f"{self.lane.name}: nothing ended for {idle_s:.0f} s with {lag} records behind")
-
-    def _lag(self, owned: Owned) -> int:
-        progress = owned.main.progress
-        end = self._broker.log_end(owned.partition) or progress.next
-        lag = max(end - progress.position, 0)
-        if owned.partition.topic == self.lane.reads.TOPIC:
-            metrics.LAG.labels(self.lane.name, str(owned.partition.partition)).set(lag)
-        return lag
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

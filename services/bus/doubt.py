@@ -57,7 +57,7 @@ class Item:
 
     Attributes:
         topic, partition, offset, taken_at: where and when the live topic got it, also of a replayed one.
-        at: its offset in the partition that it was fetched from.
+        at, logged_at: its offset in the partition that it was fetched from; when (ms) that took it.
         stretch: whose commit it waits for.
         held_since: monotonic instant at which it came into this process.
         in_doubt: a request for it may have left, here or in an earlier process.
@@ -80,6 +80,7 @@ class Item:
     biller: str
     stretch: "Stretch"
     held_since: float
+    logged_at: int = 0
     outcome_ends: Mapping[int, int] = field(default_factory=dict)
     proven: bool = False
     believe_at: float = 0.0

@@ -55,6 +55,7 @@ class Broker(Protocol):
     async def read(self, partition: TopicPartition, offset: int, most: int) -> Sequence[Record]: ...
     def pause(self, partition: TopicPartition) -> None: ...
     def resume(self, partition: TopicPartition, offset: int) -> None: ...
+    def position(self, partition: TopicPartition) -> int | None: ...
     def log_end(self, partition: TopicPartition) -> int | None: ...
     async def edges(
         self, partitions: Collection[TopicPartition]
@@ -182,6 +183,13 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
         if partition in self._consumer.assignment():
             self._consumer.seek(partition, offset)
             self._consumer.resume(partition)
+
+    def position(self, partition: TopicPartition) -> int | None:
+        """The offset from which the next fetch reads: past all that was handed out, and past markers."""
+        if partition not in self._consumer.assignment():
+            return None
+        state = self._consumer._subscription.subscription.assignment.state_value(partition)
+        return int(state.position) if state.has_valid_position else None
 
     def log_end(self, partition: TopicPartition) -> int | None:
         """The end of the log as the last fetch saw it."""

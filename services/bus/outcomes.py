@@ -17,6 +17,7 @@ from typing import Self
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.errors import KafkaError
 
 from services.bus.codec import Codec, Undecodable
 from services.bus.identity import Outcome, delivery_id
@@ -25,6 +26,7 @@ from services.bus.views import whole
 log = structlog.get_logger()
 
 MARGIN = timedelta(days=1)
+STOP_LIMIT_S = 5.0
 STATES = ("parked", "dismissed", "superseded", "rejected", "posted")
 """A final state beats parked in whatever order they are read."""
 SCHEMA = """
@@ -198,7 +200,12 @@ class OutcomeIndex:
         return all(self._next.get(partition, 0) >= end for partition, end in ends.items())
 
     async def stop(self) -> None:
-        await self._consumer.stop()
+        """Bounded, whatever the brokers do."""
+        try:
+            async with asyncio.timeout(STOP_LIMIT_S):
+                await self._consumer.stop()
+        except (KafkaError, TimeoutError) as error:
+            log.warning("not_closed", topic=self._topic, error=type(error).__name__)
         self._db.close()
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from services.bus.catalog import find_topic, load_catalog
+from services.bus.catalog import DAY_MS, find_topic, load_catalog
 from services.bus.settings import ROOT
-from services.bus.topics import DAY_MS, LANES, wanted_topics
+from services.bus.topics import LANES, wanted_topics
 
 CATALOG = load_catalog(ROOT / "schemas")
 PAYMENTS = "billing.payment.received.v1"

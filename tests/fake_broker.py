@@ -33,8 +33,10 @@ def at(number: int, topic: str = LIVE) -> TopicPartition:
     return TopicPartition(topic, number)
 
 
-def a_record(partition: TopicPartition, offset: int, key: bytes | None, value: bytes | None) -> Record:
-    millis = 1_790_000_000_000 + offset
+def a_record(
+    partition: TopicPartition, offset: int, key: bytes | None, value: bytes | None, *, later_ms: int = 0
+) -> Record:
+    millis = 1_790_000_000_000 + offset + later_ms
     return ConsumerRecord(partition.topic, partition.partition, offset, millis, 1, key, value, None, 0, 0, ())
 
 

@@ -19,7 +19,7 @@ from services.bus.membership import NO_OFFSET, Gone, Owner, Record
 from services.bus.outcomes import OutcomeIndex
 from services.bus.partition import Commit, Ticket
 from services.bus.progress import fresh_metadata
-from services.bus.publisher import Publisher
+from services.bus.publisher import NotAcknowledged, Publisher
 from services.events import PaymentOutcome, PaymentReceived
 from services.payments.handlers import record_outcome
 from tests.unit.parts import FakePublisher
@@ -72,6 +72,7 @@ class FakeBroker:
         self.reads_commits = asyncio.Event()
         self.reads_commits.set()
         self.generation = 0
+        self.at_once = 100
 
     async def join(self, owner: Owner) -> None:
         self.owner = owner
@@ -101,7 +102,7 @@ class FakeBroker:
 
     async def fetch(self, most: int) -> Mapping[TopicPartition, Sequence[Record]]:
         await asyncio.sleep(0.002)
-        found = {}
+        found, most = {}, min(most, self.at_once)
         for partition, log in self.logs.items():
             if log.paused:
                 continue
@@ -209,6 +210,8 @@ class RawPublisher(FakePublisher):
     ) -> None:
         assert topic.endswith(".dlq")
         assert key is None or headers
+        if self.away:
+            raise NotAcknowledged("the bus is away")
         self.letters.append(value)
 
 

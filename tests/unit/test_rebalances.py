@@ -3,10 +3,13 @@
 import asyncio
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from services.bus.cursors import WINDOW
+from services.bus.delivery import Delivery
 from services.bus.lane import Parked, Rejected, Settlement
 from services.bus.partner import Outage, Retryable, Unknown
 from services.events import PaymentReceived
@@ -29,6 +32,41 @@ async def test_an_idle_partition_is_handed_over_in_milliseconds(tmp_path: Path) 
             await desk.broker.rebalance()
         assert time.monotonic() - began < 2
         await reaches(lambda: lane.owns(0))
+
+
+async def test_a_call_that_ends_within_the_hand_over_is_committed_before_it_and_never_asked_for(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(tmp_path)
+    desk.partner.slow["A-1"] = asyncio.Event()
+    desk.append("A-1")
+    async with desk.lane() as lane:
+        await reaches(lambda: desk.partner.running["A"] == 1)
+        asyncio.get_running_loop().call_later(0.2, desk.partner.slow["A-1"].set)
+        await desk.broker.rebalance()
+        assert (desk.broker.generation - 1, at(0), 1) in desk.broker.taken
+        await reaches(lambda: lane.owns(0))
+    assert (desk.partner.effects, desk.partner.asked) == (["A-1"], 0)
+
+
+async def test_a_full_window_is_full_again_after_a_rebalance_and_empties_in_order(tmp_path: Path) -> None:
+    desk, gate = Desk(tmp_path), asyncio.Event()
+    sent = [f"A{n}-1" for n in range(2 * WINDOW - 100)]
+    desk.partner.slow = dict.fromkeys(sent, gate)
+    desk.append(*sent)
+
+    def full(lane: Delivery[PaymentReceived]) -> bool:
+        return lane.owns(0) and lane._owned[at(0)].paused and lane._owned[at(0)].main.held >= WINDOW
+
+    async with desk.lane() as lane:
+        for _ in range(2):
+            await reaches(partial(full, lane))
+            assert lane._owned[at(0)].main.held <= WINDOW + desk.broker.at_once
+            await desk.broker.rebalance()
+        await reaches(partial(full, lane))
+        gate.set()
+        await reaches(lambda: desk.broker.committed(at(0)) == len(sent))
+    assert sorted(desk.partner.effects) == sorted(sent)
 
 
 async def test_rebalances_at_any_moment_lose_nothing_double_nothing_and_leave_no_counter_behind(

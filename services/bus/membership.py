@@ -1,7 +1,7 @@
 """A lane's place in its consumer group: what it owns, for how long that is certain, and its commits.
 
-The only file that reaches below aiokafka's public surface (0.14, pinned; tests/integration/test_membership.py
-holds each reach): its `commit` raises the first partition's error for all, retries without end, and under
+The only file that reaches below aiokafka's public surface (0.14, pinned; each reach is held by
+tests/integration/lane/test_membership.py): its `commit` raises the first partition's error for all, retries without end, and under
 whatever generation is current by then; its `committed` drops the metadata; it tells nobody when it was last
 recognised by the coordinator.
 """
@@ -20,6 +20,7 @@ from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
 
 from services.bus.clock import Clock
+from services.bus.closing import close
 from services.bus.partition import Commit, Ticket
 
 log = structlog.get_logger()
@@ -123,12 +124,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
 
     async def leave(self) -> None:
         """Leaves the group; each step bounded, whatever the brokers do."""
-        for closing in (self._consumer.stop, self._admin.close, self._readers.stop):
-            try:
-                async with asyncio.timeout(CALL_LIMIT_S / 2):
-                    await closing()
-            except (KafkaError, TimeoutError) as error:
-                log.warning("not_closed", group=self._group, error=type(error).__name__)
+        # the consumer's connections once more: its own stop may have been cut short before them
+        await close(self._consumer.stop, self._consumer._client.close, self._admin.close, self._readers.stop)
 
     # -- ownership -------------------------------------------------------------------------------------
 

@@ -17,8 +17,8 @@ from typing import Self
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
-from aiokafka.errors import KafkaError
 
+from services.bus.closing import close
 from services.bus.codec import Codec, Undecodable
 from services.bus.identity import Outcome, delivery_id
 from services.bus.views import whole
@@ -26,7 +26,6 @@ from services.bus.views import whole
 log = structlog.get_logger()
 
 MARGIN = timedelta(days=1)
-STOP_LIMIT_S = 5.0
 STATES = ("parked", "dismissed", "superseded", "rejected", "posted")
 """A final state beats parked in whatever order they are read."""
 SCHEMA = """
@@ -201,11 +200,7 @@ class OutcomeIndex:
 
     async def stop(self) -> None:
         """Bounded, whatever the brokers do."""
-        try:
-            async with asyncio.timeout(STOP_LIMIT_S):
-                await self._consumer.stop()
-        except (KafkaError, TimeoutError) as error:
-            log.warning("not_closed", topic=self._topic, error=type(error).__name__)
+        await close(self._consumer.stop, self._consumer._client.close)
         self._db.close()
 
 

@@ -1,9 +1,9 @@
 """A lane's place in its consumer group: what it owns, for how long that is certain, and its commits.
 
 The only file that reaches below aiokafka's public surface (0.14, pinned; each reach is held by
-tests/integration/lane/test_membership.py): its `commit` raises the first partition's error for all, retries without end, and under
-whatever generation is current by then; its `committed` drops the metadata; it tells nobody when it was last
-recognised by the coordinator.
+tests/integration/lane/test_membership.py): its `commit` raises the first partition's error for all, retries
+without end, and under whatever generation is current by then; its `committed` drops the metadata; it tells
+nobody when it was last recognised by the coordinator.
 """
 
 import asyncio

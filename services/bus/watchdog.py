@@ -56,6 +56,7 @@ class Watchdog:
         self._began = self._moved_at = clock.monotonic()
         self._refused_since: float | None = None
         self._lag = 0
+        self._said = False
 
     def moved(self) -> None:
         """An attempt has ended, however it ended."""
@@ -94,6 +95,9 @@ class Watchdog:
         owned = [each for each in self._owned() if not each.halted]
         self._lag = sum(self._lag_of(each) if each.open else 1 for each in owned)
         self._set_ages(owned)
+        if (reason := self.not_well) and not self._said:
+            log.warning("lane_not_well", lane=self._lane, reason=reason)
+        self._said = bool(reason)
         if not self._lag:
             self._moved_at = now
         elif now - self._moved_at > STALLED_AFTER_S:

@@ -46,7 +46,7 @@ class Schemas:
 
 
 async def a_codec(schemas: Schemas) -> Codec:
-    codec = Codec({name: topic.schema for name, topic in CATALOG.items()}, cast("Registry", schemas))
+    codec = Codec({TOPIC: CATALOG[TOPIC].schema}, cast("Registry", schemas))
     await codec.start()
     return codec
 

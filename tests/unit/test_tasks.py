@@ -39,4 +39,6 @@ def test_the_rule_finds_what_it_should(line: str, found: list[int]) -> None:
 
 
 def test_every_task_is_held_by_somebody() -> None:
-    assert {str(path): lines for path in FILES if (lines := unheld(path.read_text()))} == {}
+    sources = {str(path): path.read_text() for path in FILES}
+    starting = {name: text for name, text in sources.items() if any(word in text for word in STARTS)}
+    assert {name: lines for name, text in starting.items() if (lines := unheld(text))} == {}

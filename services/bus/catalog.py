@@ -9,6 +9,8 @@ from typing import Any, Literal
 import yaml
 
 REPLAY, DLQ = ".replay", ".dlq"
+REPLAY_DAYS = 7
+DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,11 @@ class Topic:
     def subject(self) -> str:
         """The registry's subject of the topic's values."""
         return f"{self.name}-value"
+
+    def kept_s(self) -> dict[str, float]:
+        """How long the topic and its `.replay` keep a record, in seconds by name, where not for ever."""
+        days = {self.name: self.retention_days, self.name + REPLAY: REPLAY_DAYS}
+        return {name: kept * DAY_MS / 1000 for name, kept in days.items() if kept > 0}
 
     @property
     def schema_text(self) -> str:

@@ -1,5 +1,6 @@
 """Events to bytes and back: Avro in the Confluent wire format (magic byte, schema id, body)."""
 
+import asyncio
 import io
 import struct
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from services.bus.registry import Registry, UnknownSchema
 from services.events import BY_TOPIC, Event
 
 HEADER = struct.Struct(">bI")
+DECIDING = ("type", "fields", "symbols", "items", "values", "size", "logicalType", "precision", "scale")
 
 
 class Undecodable(Exception):
@@ -36,9 +38,16 @@ class Codec:
 
     async def start(self) -> None:
         """Learns the ids of our schemas; raises RegistryAway or UnknownSchema."""
-        for topic, schema in self._raw.items():
-            self._ids[topic] = await self._registry.id_of(topic, schema)
-            self._writers[self._ids[topic]] = self._ours[topic]
+        self._ids = dict(zip(self._raw, await asyncio.gather(*map(self._confirm, self._raw)), strict=True))
+        self._writers = {self._ids[topic]: parsed for topic, parsed in self._ours.items()}
+
+    async def _confirm(self, topic: str) -> int:
+        """The id of our schema, if that schema is really behind it: registries have mixed up both."""
+        schema_id = await self._registry.id_of(topic, self._raw[topic])
+        behind = await self._registry.schema(schema_id)
+        if meaning(behind) != meaning(self._raw[topic]):
+            raise UnknownSchema(f"id {schema_id} of {topic} is another schema at the registry")
+        return schema_id
 
     async def answers(self) -> bool:
         """Whether the registry answers now; raises RegistryAway."""
@@ -80,6 +89,8 @@ class Codec:
             body = io.BytesIO(value)
             body.seek(HEADER.size)
             record = cast("dict[str, Any]", schemaless_reader(body, writer, self._ours[topic]))
+            if body.tell() != len(value):
+                raise ValueError("more bytes than the schema has")
             return BY_TOPIC[topic].from_record(record)
         except Exception as error:  # any failure of the reader means the bytes are not what they claim
             raise Undecodable(f"{type(error).__name__} while reading schema {schema_id}") from error
@@ -95,6 +106,19 @@ class Codec:
             raise Undecodable(f"schema {schema_id} of {topic} is not usable") from error
         self._writers[schema_id] = parsed
         return parsed
+
+
+def meaning(schema: Any) -> Any:
+    """What of a schema decides how bytes are read, decimals and instants included."""
+    if isinstance(schema, list):
+        return [meaning(each) for each in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    name = schema.get("name", "")
+    if "namespace" in schema and "." not in name:
+        name = f"{schema['namespace']}.{name}"
+    kept = {key: meaning(schema[key]) for key in DECIDING if key in schema}
+    return kept | {"name": name} if name else kept
 
 
 def instants(schema: Mapping[str, Any]) -> list[str]:

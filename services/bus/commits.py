@@ -5,7 +5,7 @@ What the broker does not take stays dirty and goes again; a commit of an earlier
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Container, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -43,6 +43,7 @@ class Commits:
     Args:
         in_flight: how many records may be at the partner; the reservations reach twice as far in all.
         covered: told of each stretch whose newest commit the broker has acknowledged.
+        committed: told of each request whether the broker took all of it.
     """
 
     def __init__(
@@ -51,13 +52,16 @@ class Commits:
         broker: Broker,
         cursors: Cursors,
         in_flight: int,
+        *,
         covered: Callable[[Owned, Stretch], None],
+        committed: Callable[[bool], None],
     ) -> None:
         self._lane = lane
         self._broker = broker
         self._cursors = cursors
         self._in_flight = in_flight
         self._covered = covered
+        self._committed = committed
         self._wanted = asyncio.Event()
         self._writing = asyncio.Lock()
 
@@ -75,16 +79,14 @@ class Commits:
             self._wanted.clear()
             await self.write([each for each in owned.values() if each.live and each.open])
 
-    async def write(
-        self, partitions: Collection[Owned], *, last: Container[tuple[int, bytes]] | None = None
-    ) -> None:
+    async def write(self, partitions: Collection[Owned], *, last: bool = False) -> None:
         """Commits each stretch of these partitions that has changed.
 
-        `last`: nothing of them will be sent any more but what is at work, by partition number and key;
-        then a commit names what is in doubt, so that the next owner waits for nothing else.
+        With `last` nothing more of them will be sent: then a commit names what is in doubt, so that the
+        next owner waits for nothing else.
         """
         async with self._writing:
-            dirty = self._dirty(partitions) if last is None else self._last(partitions, last)
+            dirty = self._last(partitions) if last else self._dirty(partitions)
             main = [one for one in dirty if not one.stretch.scope]
             behind = [one for one in dirty if one.stretch.scope]
             await asyncio.gather(self._write_main(main), *map(self._write_cursor, behind))
@@ -99,16 +101,16 @@ class Commits:
         ]
         return [one for one in found if one.stretch.saved != one.commit]
 
-    def _last(self, partitions: Collection[Owned], at_work: Container[tuple[int, bytes]]) -> list[Dirty]:
+    def _last(self, partitions: Collection[Owned]) -> list[Dirty]:
         found = []
         for owned in partitions:
-            keys = {key for key in owned.queues if (owned.partition.partition, key) in at_work}
             for stretch in owned.committable:
-                named = owned.in_doubt(stretch, keys)
+                progress, generation = stretch.progress, owned.ticket.generation
+                named = owned.in_doubt(stretch)
                 snapshot = (
-                    stretch.progress.snapshot(0, owned.ticket.generation)
+                    progress.snapshot(0, generation)
                     if named is None
-                    else stretch.progress.last_snapshot(named, owned.ticket.generation)
+                    else progress.last_snapshot(named, generation)
                 )
                 found.append(Dirty(owned, stretch, snapshot))
         return [one for one in found if one.stretch.saved != one.commit]
@@ -123,6 +125,7 @@ class Commits:
             )
         except (KafkaError, TimeoutError) as error:
             log.warning("commit_failed", lane=self._lane, error=type(error).__name__)
+        self._committed(len(taken) == len(dirty))
         if len(taken) < len(dirty):
             metrics.COMMIT_FAILURES.labels(self._lane).inc()
         for one in dirty:

@@ -46,6 +46,7 @@ class Cursors:
         enqueue: takes a record into a stretch's queues.
         release: makes keys ready that had to wait.
         moved: the same for keys that waited for a commit of the stretch which they left.
+        halt: stops a partition by name until an operator acts.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Cursors:
         enqueue: Callable[[Owned, Stretch, Record], None],
         release: Callable[[Owned, Collection[bytes]], None],
         moved: Callable[[Owned, Collection[bytes]], None],
+        halt: Callable[[Owned, str], None],
     ) -> None:
         self._lane = lane
         self._broker = broker
@@ -70,6 +72,7 @@ class Cursors:
         self._enqueue = enqueue
         self._release = release
         self._moved = moved
+        self._halt = halt
 
     def tend(self, owned: Owned, crowded: bool) -> None:
         """Opens a cursor where somebody is in the way, feeds those that have room, closes those that met."""
@@ -191,7 +194,7 @@ class Cursors:
             log.warning("cursor_not_read", lane=self._lane, scope=cursor.scope, error=type(error).__name__)
             await asyncio.sleep(RETRY_S)
         except Gone:
-            owned.halted = owned.halted or f"records behind the cursor of {cursor.scope} are gone"
+            self._halt(owned, f"records behind the cursor of {cursor.scope} are gone")
         finally:
             cursor.refilling = False
 
@@ -255,6 +258,9 @@ class Cursors:
                 if offset < 0:
                     continue
                 owned = by_partition[partition]
+                if offset > ends[owned]:
+                    self._halt(owned, f"the cursor of {scope} stands at {offset}, beyond the log's end")
+                    continue
                 restored = decode_metadata(metadata, offset, ends[owned])
                 if restored.generation < main[owned].generation:
                     restored = Restored(reserved=ends[owned])

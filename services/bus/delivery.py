@@ -9,7 +9,7 @@ is done and what may be sent next is written in `commits` (what a commit says: `
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from heapq import heappop, heappush
@@ -34,19 +34,17 @@ from services.bus.publisher import NotAcknowledged, Publisher
 from services.bus.replayed import origin_of
 from services.bus.shares import Shares
 from services.bus.takeover import Takeover
+from services.bus.watchdog import Watchdog
 
 log = structlog.get_logger()
 
 FETCH_MOST = 2000
 COMMIT_LIMIT_S = 5.0
 REVOKED_DRAIN_S, REVOKED_COMMIT_S = 1.0, 1.0
-STALLED_AFTER_S = 180.0
+LONGEST_WAIT_S = 60.0
+"""Whoever waits is looked at so often, as a sign of life; a partner's patience may be longer."""
 DEAD_LETTERS_IN_A_ROW = 100
 """So many undecodable records one after another mean that the fault is ours."""
-
-
-class Stalled(Exception):
-    """The lane makes no progress although there is work; the process should end and start again."""
 
 
 class TooManyDeadLetters(Exception):
@@ -75,6 +73,7 @@ class Delivery(Generic[E]):
         limits: Limits,
         index: OutcomeIndex | None,
         billers: Collection[str] = (),
+        retention_s: Mapping[str, float] | None = None,
     ) -> None:
         self.lane = lane
         self._broker = broker
@@ -93,19 +92,29 @@ class Delivery(Generic[E]):
             enqueue=self._enqueue,
             release=self._release,
             moved=self._moved,
+            halt=self._halt,
         )
         self._shares = Shares(min(limits.in_flight, lane.in_flight or limits.in_flight))
-        self._commits = Commits(lane.name, broker, self._cursors, self._shares.most, self._covered)
+        self._owned: dict[TopicPartition, Owned] = {}
+        self._watchdog = Watchdog(
+            lane.name, lane.reads.TOPIC, broker, clock, self._owned.values, retention_s or {}
+        )
+        self._commits = Commits(
+            lane.name,
+            broker,
+            self._cursors,
+            self._shares.most,
+            covered=self._covered,
+            committed=self._watchdog.committed,
+        )
         self._takeover = Takeover(
             lane.name, broker, self._cursors, self._commits, index, exact=lane.exact, halt=self._halt
         )
-        self._owned: dict[TopicPartition, Owned] = {}
         self._busy: dict[tuple[int, bytes], list[tuple[Owned, bytes]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._dead_in_a_row = 0
         self._failure: Exception | None = None
-        self._progressed_at = clock.monotonic()
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -119,7 +128,7 @@ class Delivery(Generic[E]):
                 fetching = group.create_task(self._fetch())
                 others = [
                     group.create_task(self._commits.regularly(self._owned)),
-                    group.create_task(self._watch()),
+                    group.create_task(self._watchdog.run()),
                 ]
                 if self._index is not None:
                     others.append(group.create_task(self._index.follow()))
@@ -129,7 +138,7 @@ class Delivery(Generic[E]):
                     other.cancel()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(COMMIT_LIMIT_S):
-                    await self._commits.write(list(self._owned.values()), last=self._busy)
+                    await self._commits.write(list(self._owned.values()), last=True)
         finally:
             for owned in self._owned.values():
                 owned.live = False
@@ -155,7 +164,9 @@ class Delivery(Generic[E]):
             if o.halted
         ]
         waiting = sorted({p.partition for p, o in self._owned.items() if not o.open and not o.halted})
-        return "; ".join(halted) or (f"reading the commits of partitions {waiting}" if waiting else "")
+        if halted:
+            return "; ".join(halted)
+        return f"reading the commits of partitions {waiting}" if waiting else self._watchdog.not_well
 
     # -- ownership -------------------------------------------------------------------------------------
 
@@ -176,7 +187,7 @@ class Delivery(Generic[E]):
         await self._drain(given_up, REVOKED_DRAIN_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(REVOKED_COMMIT_S):
-                await self._commits.write(given_up, last=self._busy)
+                await self._commits.write(given_up, last=True)
         for owned in given_up:
             for stretch in owned.stretches:
                 waited, stretch.unreserved = stretch.unreserved, []
@@ -226,6 +237,8 @@ class Delivery(Generic[E]):
             if not owned.open or not owned.live or owned.halted:
                 continue
             progress = owned.main.progress
+            if not owned.paused:
+                progress.skip_to(self._broker.position(owned.partition))
             far = progress.next - progress.position if progress.unfinished else 0
             room = owned.main.held < WINDOW // 2 and far < SPAN * 3 // 4
             if owned.paused and room and not owned.behind:
@@ -253,6 +266,7 @@ class Delivery(Generic[E]):
                 self._enqueue(owned, main, record)
             else:
                 main.progress.next = record.offset + 1
+            main.progress.landmark = record.offset, record.timestamp
         metrics.UNFINISHED.labels(self.lane.name).set(
             sum(stretch.held for owned in self._owned.values() for stretch in owned.stretches)
         )
@@ -274,6 +288,7 @@ class Delivery(Generic[E]):
             in_doubt=stretch.doubt.in_doubt(record.offset),
             believe_from=owned.assigned_at,
             at=record.offset,
+            logged_at=record.timestamp,
             biller=biller_of(key),
             stretch=stretch,
             held_since=self._clock.monotonic(),
@@ -353,10 +368,11 @@ class Delivery(Generic[E]):
             self._shares.free(item.biller)
             for waiting, key in self._busy.pop((owned.partition.partition, item.key)):
                 self._shares.add(item.biller, (waiting, key))
-        self._progressed_at = self._clock.monotonic()
-        metrics.ATTEMPT_SECONDS.labels(self.lane.name).observe(self._progressed_at - began)
+        self._watchdog.moved()
+        metrics.ATTEMPT_SECONDS.labels(self.lane.name).observe(self._clock.monotonic() - began)
         if isinstance(result, Later):
-            asyncio.get_running_loop().call_later(result.delay_s, partial(self._release, owned, (item.key,)))
+            delay_s = min(result.delay_s, LONGEST_WAIT_S)
+            asyncio.get_running_loop().call_later(delay_s, partial(self._release, owned, (item.key,)))
         else:
             self._finish(owned, item, result.state)
         self._dispatch()
@@ -406,28 +422,6 @@ class Delivery(Generic[E]):
             async with asyncio.timeout(limit_s):
                 while any(number in numbers for number, _ in self._busy):  # noqa: ASYNC110 - no event
                     await asyncio.sleep(0.01)
-
-    async def _watch(self) -> None:
-        """Ends the process when there is work and nothing moves."""
-        while True:
-            await asyncio.sleep(1.0)
-            lag = sum(self._lag(owned) for owned in self._owned.values() if owned.open and not owned.halted)
-            heads = [queue[0].taken_at for owned in self._owned.values() for queue in owned.queues.values()]
-            oldest_s = (self._clock.now() - min(heads)).total_seconds() if heads else 0.0
-            metrics.OLDEST_SECONDS.labels(self.lane.name).set(oldest_s)
-            idle_s = self._clock.monotonic() - self._progressed_at
-            if not lag:
-                self._progressed_at = self._clock.monotonic()
-            elif idle_s > STALLED_AFTER_S:
-                raise Stalled(f"{self.lane.name}: nothing ended for {idle_s:.0f} s with {lag} records behind")
-
-    def _lag(self, owned: Owned) -> int:
-        progress = owned.main.progress
-        end = self._broker.log_end(owned.partition) or progress.next
-        lag = max(end - progress.position, 0)
-        if owned.partition.topic == self.lane.reads.TOPIC:
-            metrics.LAG.labels(self.lane.name, str(owned.partition.partition)).set(lag)
-        return lag
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -57,7 +57,7 @@ class Item:
 
     Attributes:
         topic, partition, offset, taken_at: where and when the live topic got it, also of a replayed one.
-        at: its offset in the partition that it was fetched from.
+        at, logged_at: its offset in the partition that it was fetched from; when (ms) that took it.
         stretch: whose commit it waits for.
         held_since: monotonic instant at which it came into this process.
         in_doubt: a request for it may have left, here or in an earlier process.
@@ -80,6 +80,7 @@ class Item:
     biller: str
     stretch: "Stretch"
     held_since: float
+    logged_at: int = 0
     outcome_ends: Mapping[int, int] = field(default_factory=dict)
     proven: bool = False
     believe_at: float = 0.0
@@ -178,8 +179,7 @@ class Attempts(Generic[E]):
             require_ours()
             item.attempt += 1
             item.sent = True
-            item.sent_at = self._clock.monotonic()
-            settlement = await lane.deliver(event)
+            settlement = await self._deliver(item)
         except NotOurs:
             raise
         except Retryable as error:
@@ -205,6 +205,16 @@ class Attempts(Generic[E]):
             return await self._doubt(item, "handler", type(error).__name__)
         self._breakers.answered(event.biller)
         return await self._settle(item, settlement)
+
+    async def _deliver(self, item: Item) -> Settlement:
+        """In doubt from the call until its answer says otherwise, whatever ends the waiting for it."""
+        item.sent_at = self._clock.monotonic()
+        item.in_doubt = True
+        try:
+            return await self._lane.deliver(item.event)
+        except (Retryable, Outage, NotOurs):
+            item.in_doubt = False
+            raise
 
     async def _ask(self, item: Item) -> Done | Later | None:
         """None when the partner surely does not have it, so that it may be delivered."""

@@ -107,12 +107,12 @@ class Settled:
             "natural_id": self.natural_id,
             "event_id": str(self.event_id),
             "state": STATE[type(settlement)],
-            "reason": None if isinstance(settlement, Superseded) else settlement.reason,
-            "detail": settlement.detail,
+            "reason": None if isinstance(settlement, Superseded) else _writable(settlement.reason),
+            "detail": _writable(settlement.detail),
             "attempt": self.attempt,
             "never_sent": self.never_sent,
             "looked_up": self.looked_up,
-            "partner_reference": settlement.reference if isinstance(settlement, Posted) else None,
+            "partner_reference": _writable(settlement.reference) if isinstance(settlement, Posted) else None,
             "content": event.content,
             "scope": self.scope,
             "rank": self.rank,
@@ -121,6 +121,11 @@ class Settled:
             "origin_offset": self.offset,
             "settled_at": self.at,
         }
+
+
+def _writable(text: str | None) -> str | None:
+    """JSON can carry halves of characters, which Avro cannot: an outcome must never fail for one."""
+    return text.encode("utf-8", "replace").decode() if text is not None else None
 
 
 @dataclass(frozen=True, kw_only=True)

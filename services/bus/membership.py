@@ -1,9 +1,9 @@
 """A lane's place in its consumer group: what it owns, for how long that is certain, and its commits.
 
-The only file that reaches below aiokafka's public surface (0.14, pinned; tests/integration/test_membership.py
-holds each reach): its `commit` raises the first partition's error for all, retries without end, and under
-whatever generation is current by then; its `committed` drops the metadata; it tells nobody when it was last
-recognised by the coordinator.
+The only file that reaches below aiokafka's public surface (0.14, pinned; each reach is held by
+tests/integration/lane/test_membership.py): its `commit` raises the first partition's error for all, retries
+without end, and under whatever generation is current by then; its `committed` drops the metadata; it tells
+nobody when it was last recognised by the coordinator.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
 
 from services.bus.clock import Clock
+from services.bus.closing import close
 from services.bus.partition import Commit, Ticket
 
 log = structlog.get_logger()
@@ -55,6 +56,7 @@ class Broker(Protocol):
     async def read(self, partition: TopicPartition, offset: int, most: int) -> Sequence[Record]: ...
     def pause(self, partition: TopicPartition) -> None: ...
     def resume(self, partition: TopicPartition, offset: int) -> None: ...
+    def position(self, partition: TopicPartition) -> int | None: ...
     def log_end(self, partition: TopicPartition) -> int | None: ...
     async def edges(
         self, partitions: Collection[TopicPartition]
@@ -122,12 +124,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
 
     async def leave(self) -> None:
         """Leaves the group; each step bounded, whatever the brokers do."""
-        for closing in (self._consumer.stop, self._admin.close, self._readers.stop):
-            try:
-                async with asyncio.timeout(CALL_LIMIT_S / 2):
-                    await closing()
-            except (KafkaError, TimeoutError) as error:
-                log.warning("not_closed", group=self._group, error=type(error).__name__)
+        # the consumer's connections once more: its own stop may have been cut short before them
+        await close(self._consumer.stop, self._consumer._client.close, self._admin.close, self._readers.stop)
 
     # -- ownership -------------------------------------------------------------------------------------
 
@@ -182,6 +180,13 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
         if partition in self._consumer.assignment():
             self._consumer.seek(partition, offset)
             self._consumer.resume(partition)
+
+    def position(self, partition: TopicPartition) -> int | None:
+        """The offset from which the next fetch reads: past all that was handed out, and past markers."""
+        if partition not in self._consumer.assignment():
+            return None
+        state = self._consumer._subscription.subscription.assignment.state_value(partition)
+        return int(state.position) if state.has_valid_position else None
 
     def log_end(self, partition: TopicPartition) -> int | None:
         """The end of the log as the last fetch saw it."""

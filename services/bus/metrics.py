@@ -48,6 +48,11 @@ UNFINISHED = Gauge("billbus_lane_unfinished", "Records fetched and not yet settl
 OLDEST_SECONDS = Gauge(
     "billbus_lane_oldest_unfinished_seconds", "Age of the oldest unsettled record.", ["lane"]
 )
+RETENTION_USED = Gauge(
+    "billbus_lane_retention_used_ratio",
+    "Age of the oldest unsettled record as a part of its topic's retention; at 1 it is gone from the log.",
+    ["lane"],
+)
 LAG = Gauge("billbus_lane_lag_records", "Records of a partition not yet committed.", ["lane", "partition"])
 HALTED = Gauge(
     "billbus_lane_halted", "Partitions that wait for an operator, such as after a lost offset.", ["lane"]
@@ -62,6 +67,12 @@ CURSORS_OPENED = Counter(
 )
 COMMIT_FAILURES = Counter(
     "billbus_lane_commit_failures_total", "Offset commits that the broker did not take.", ["lane"]
+)
+LOOP_BLOCKED = Counter(
+    "billbus_loop_blocked_total", "Times that the whole process stood still for more than a second."
+)
+LOOP_LATE_SECONDS = Gauge(
+    "billbus_loop_late_seconds", "How late the process's event loop came to its newest regular turn."
 )
 VIEW_READY = Gauge(
     "billbus_view_ready", "1 when a view has reached the end offsets seen at its start.", ["view"]

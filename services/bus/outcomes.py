@@ -19,6 +19,7 @@ from typing import Self
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
+from services.bus.closing import close
 from services.bus.codec import Codec, Undecodable
 from services.bus.identity import Outcome, delivery_key, event_id_text
 from services.bus.views import whole
@@ -227,11 +228,9 @@ class OutcomeIndex:
         return all(self._next.get(partition, 0) >= end for partition, end in ends.items())
 
     async def stop(self) -> None:
-        """Writes what is in memory and closes the file."""
-        try:
-            await self._consumer.stop()
-        finally:
-            self.close()
+        """Closes the consumer, bounded whatever the brokers do, writes what is in memory, closes the file."""
+        await close(self._consumer.stop, self._consumer._client.close)
+        self.close()
 
     def close(self) -> None:
         self.write()

@@ -5,7 +5,6 @@ behind one. Cursors go by scope: the biller's slug, or slug and a hash of the ke
 """
 
 from collections import deque
-from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
@@ -159,24 +158,20 @@ class Owned:
         queue.append(item)
         return False
 
-    def in_doubt(self, stretch: Stretch, at_work: Container[bytes]) -> set[int] | None:
-        """The offsets of a stretch for which a request may have left; None where they are too many to name.
-
-        `at_work` are the keys whose first record is with the partner now.
-        """
-        next_unread = stretch.progress.next
-        if stretch.doubt.reserved > stretch.progress.position + SPAN:
+    def in_doubt(self, stretch: Stretch) -> set[int] | None:
+        """The offsets of a stretch for which a request may have left; None where they are too many."""
+        progress, doubt = stretch.progress, stretch.doubt
+        doubt_ends = max(doubt.reserved, max(doubt.only or (), default=-1) + 1)
+        if doubt_ends > progress.position + SPAN:
             return None
-        unread = range(
-            next_unread, max(stretch.doubt.reserved, max(stretch.doubt.only or (), default=-1) + 1)
-        )
-        found = {offset for offset in unread if stretch.doubt.in_doubt(offset)}
-        for key, queue in self.queues.items():
-            found.update(item.at for item in queue if item.stretch is stretch and item.in_doubt)
-            first = queue[0]
-            if first.stretch is stretch and (key in at_work or first.outcome is not None):
-                found.add(first.at)
-        return found
+        unread = {offset for offset in range(progress.next, doubt_ends) if doubt.in_doubt(offset)}
+        held = {
+            item.at
+            for queue in self.queues.values()
+            for item in queue
+            if item.stretch is stretch and (item.in_doubt or item.outcome is not None)
+        }
+        return unread | held
 
     def suspended_scope(self, key: bytes) -> str | None:
         """The scope for whose cursor a key has to wait."""

@@ -17,6 +17,9 @@ SPAN = 2048
 """Offsets that may lie between the first unfinished one and the reservation: bounds the metadata to
 about 700 bytes whatever the pattern (the broker takes 4,096)."""
 
+Landmark = tuple[int, int]
+"""Offset and timestamp (ms, the broker's) of a record: a log that was made anew has another one there."""
+
 
 @dataclass(frozen=True)
 class Restored:
@@ -26,6 +29,7 @@ class Restored:
         reserved: offsets below it and not in `done` are in doubt; with `only`, just those named there.
         generation: the group's generation under which it was written; 0 where nobody said.
         until: of a cursor, the offset from which the main lane has the records again; None while open.
+        landmark: offset and timestamp (ms) of a record that was in the log then.
         readable: False where the text was foreign or implausible.
     """
 
@@ -34,6 +38,7 @@ class Restored:
     only: Set[int] | None = None
     generation: int = 0
     until: int | None = None
+    landmark: Landmark | None = None
     readable: bool = True
 
     def in_doubt(self, offset: int) -> bool:
@@ -50,13 +55,15 @@ def encode_metadata(
     only: Iterable[int] | None = None,
     generation: int = 0,
     until: int | None = None,
+    landmark: Landmark | None = None,
 ) -> str:
     """The text of a commit: magic, checksum, then what `Restored` has, all relative to `committed`."""
     sent = "" if only is None else f"={_bitmap(committed, only)}"
     closed = "" if until is None else f"{until:x}"
+    mark = "" if landmark is None else f"{landmark[0]:x}.{landmark[1]:x}"
     body = (
         f"{committed:x},{max(reserved - committed, 0):x},{generation:x},{closed},"
-        f"{_bitmap(committed, done)},{sent}"
+        f"{_bitmap(committed, done)},{sent},{mark}"
     )
     return f"{MAGIC},{zlib.crc32(body.encode()):08x},{body}"
 
@@ -83,7 +90,7 @@ def decode_metadata(text: str, committed: int, log_end: int) -> Restored:
 
 def _decode(text: str, committed: int) -> Restored:
     magic, checksum, body = text.split(",", 2)
-    base, ahead, generation, until, done, sent = body.split(",")
+    base, ahead, generation, until, done, sent, mark = body.split(",")
     if magic != MAGIC or int(checksum, 16) != zlib.crc32(body.encode()) or int(base, 16) != committed:
         raise ValueError("not ours, damaged, or of another offset")
     return Restored(
@@ -92,7 +99,13 @@ def _decode(text: str, committed: int) -> Restored:
         only=frozenset(_offsets(committed, sent[1:])) if sent.startswith("=") else None,
         generation=int(generation, 16),
         until=int(until, 16) if until else None,
+        landmark=_landmark(mark) if mark else None,
     )
+
+
+def _landmark(text: str) -> Landmark:
+    offset, timestamp = text.split(".")
+    return int(offset, 16), int(timestamp, 16)
 
 
 def _bitmap(base: int, offsets: Iterable[int]) -> str:
@@ -125,6 +138,7 @@ class Progress:
         exact: reserve offsets by name, for a partner that cannot be asked: then only what was really
             handed to it is ever in doubt. `named` are those that the broker has acknowledged.
         until: of a cursor that is closing, the offset at which it meets the main lane.
+        landmark: the last record seen; of the main stretch only.
     """
 
     next: int
@@ -137,6 +151,7 @@ class Progress:
     named: set[int] = field(default_factory=set)
     wanted: set[int] = field(default_factory=set)
     until: int | None = None
+    landmark: Landmark | None = None
 
     @classmethod
     def resume(cls, committed: int, restored: Restored, *, exact: bool = False) -> Self:
@@ -155,6 +170,7 @@ class Progress:
             exact=exact,
             named=named,
             until=restored.until,
+            landmark=restored.landmark,
         )
 
     def see(self, offset: int) -> None:
@@ -167,6 +183,11 @@ class Progress:
         """Registers a record that is no business of this stretch."""
         self.finished.add(offset)
         self.next = offset + 1
+
+    def skip_to(self, position: int | None) -> None:
+        """Passes what holds no records, such as a transaction's markers, up to where fetching goes on."""
+        if position is not None and position > self.next and not self.unfinished:
+            self.next = position
 
     def may_send(self, offset: int) -> bool:
         """Whether a commit that the broker has covers this record."""
@@ -217,25 +238,31 @@ class Progress:
             reserved = max(self.reserved, min(self.next, max(position, self.sent) + ahead, position + SPAN))
         else:
             reserved = self.reserved = max(position, self.doubt_ends)
-        text = encode_metadata(position, reserved, self.finished, generation=generation, until=self.until)
+        text = self._text(position, reserved, generation)
         return Snapshot(position, reserved, text, until=self.until)
 
     def last_snapshot(self, in_doubt: Iterable[int], generation: int = 0) -> "Snapshot":
         """What to commit when nothing more will be sent: in doubt is just what is named."""
         position = self.position
-        done = {offset for offset in self.finished if offset > position}
-        text = encode_metadata(
-            position, position, done, only=in_doubt, generation=generation, until=self.until
-        )
-        return Snapshot(position, position, text)
+        self.finished = {offset for offset in self.finished if offset > position}
+        return Snapshot(position, position, self._text(position, position, generation, in_doubt))
 
     def _exact_snapshot(self, position: int, generation: int) -> "Snapshot":
         self.named = {offset for offset in self.named if offset >= position}
         named = {offset for offset in self.named | self.wanted if offset < position + SPAN}
-        text = encode_metadata(
-            position, position, self.finished, only=named, generation=generation, until=self.until
-        )
+        text = self._text(position, position, generation, named)
         return Snapshot(position, position, text, frozenset(named), self.until)
+
+    def _text(self, position: int, reserved: int, generation: int, only: Iterable[int] | None = None) -> str:
+        return encode_metadata(
+            position,
+            reserved,
+            self.finished,
+            only=only,
+            generation=generation,
+            until=self.until,
+            landmark=self.landmark,
+        )
 
     def acknowledge(self, snapshot: "Snapshot") -> None:
         """The broker has this snapshot: dispatch may go as far as it reserved."""

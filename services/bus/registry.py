@@ -9,6 +9,8 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 PROBE_S = 1.0
+NOT_REGISTERED = frozenset({40401, 40402, 40403})
+"""The registry's own words for subject, version and schema; a proxy's 404 says nothing of the kind."""
 
 
 class RegistryAway(Exception):
@@ -64,7 +66,7 @@ class Registry:
             async with asyncio.timeout(self._deadline_s):
                 return await asyncio.to_thread(question, *arguments)
         except SchemaRegistryError as error:
-            if error.http_status_code == 404:
+            if error.error_code in NOT_REGISTERED:
                 raise UnknownSchema(str(error)) from error
             raise RegistryAway(str(error)) from error
         except Exception as error:  # the client lets its HTTP library's own errors through

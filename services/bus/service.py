@@ -23,6 +23,7 @@ from services.bus.codec import Codec
 from services.bus.delivery import Delivery, Limits
 from services.bus.intake import Check, create_app
 from services.bus.lane import Lane
+from services.bus.loop_lag import watch_the_loop
 from services.bus.membership import Membership
 from services.bus.outcomes import OutcomeIndex
 from services.bus.partner import PartnerHttp
@@ -125,6 +126,7 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
             limits=Limits(settings.in_flight, settings.grace_s),
             index=self._index(lane),
             billers=self.bus.billers.keys(),
+            retention_s=topic.kept_s(),
         )
 
     def _index(self, lane: Lane[Any]) -> OutcomeIndex | None:
@@ -147,6 +149,7 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
         self._running = [asyncio.ensure_future(self._guard(self._run(lane))) for lane in self.lanes]
         for clock in self.service.clocks:
             self.add_future(self._guard(self._tick(clock)))
+        self.add_future(self._guard(watch_the_loop(self.bus.clock)))
         for loop in self.service.loops:
             self.add_future(self._guard(self._repeat(loop)))
         if self.tables is not None:

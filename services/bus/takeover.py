@@ -12,9 +12,10 @@ from aiokafka.errors import KafkaError
 
 from services.bus.commits import Commits
 from services.bus.cursors import Cursors
+from services.bus.landmark import why_another_log
 from services.bus.membership import NO_OFFSET, Broker
 from services.bus.outcomes import OutcomeIndex
-from services.bus.partition import Owned, Stretch
+from services.bus.partition import Commit, Owned, Stretch
 from services.bus.progress import Progress, Restored, decode_metadata
 
 log = structlog.get_logger()
@@ -60,21 +61,15 @@ class Takeover:
         stored = await self._broker.commits(partitions)
         edges = await self._broker.edges(partitions)
         outcome_ends = await self._index.ends() if self._index is not None else {}
-        restored: dict[Owned, Restored] = {}
-        for owned in taken:
-            offset, metadata = stored.get(owned.partition, (NO_OFFSET, ""))
-            begin, end = edges[owned.partition]
-            if offset == NO_OFFSET:
-                self._halt(owned, "the group's offset is lost; see the runbook on lost offsets")
-            elif not begin <= offset <= end:
-                self._halt(owned, f"offset {offset} is outside the log ({begin} to {end})")
-            else:
-                restored[owned] = decode_metadata(metadata, offset, end)
-                progress = Progress.resume(offset, restored[owned], exact=self._exact)
-                owned.main = Stretch("", progress, restored[owned])
-                owned.cursors.clear()
-                owned.floors.clear()
-                owned.outcome_ends = outcome_ends
+        found = await asyncio.gather(
+            *(
+                self._place(owned, stored.get(owned.partition, (NO_OFFSET, "")), *edges[owned.partition])
+                for owned in taken
+            )
+        )
+        restored = {owned: place for owned, place in zip(taken, found, strict=True) if place is not None}
+        for owned in restored:
+            owned.outcome_ends = outcome_ends
         ends = {owned: edges[owned.partition][1] for owned in restored}
         await self._cursors.restore(restored, ends)
         await self._commit_anew(list(restored))
@@ -83,12 +78,30 @@ class Takeover:
             owned.open = owned.live
             self._say_open(owned)
 
+    async def _place(self, owned: Owned, commit: Commit, begin: int, end: int) -> Restored | None:
+        """Where the lane goes on with a partition; None where it is halted instead."""
+        offset, metadata = commit
+        found = decode_metadata(metadata, offset, end)
+        if offset == NO_OFFSET:
+            reason = "the group's offset is lost; see the runbook on lost offsets"
+        elif not begin <= offset <= end:
+            reason = f"offset {offset} is outside the log ({begin} to {end})"
+        else:
+            reason = await why_another_log(self._broker, owned.partition, found.landmark, begin, end)
+        if reason:
+            self._halt(owned, reason)
+            return None
+        owned.main = Stretch("", Progress.resume(offset, found, exact=self._exact), found)
+        owned.cursors.clear()
+        owned.floors.clear()
+        return found
+
     async def _commit_anew(self, taken: list[Owned]) -> None:
         """Nothing is sent before the commit names our generation: it tells a stale cursor from a true one."""
         for owned in taken:
             owned.restored = True
         await self._commits.write(taken)
-        if any(owned.main.saved is None and owned.live for owned in taken):
+        if any(owned.main.saved is None and owned.live and not owned.halted for owned in taken):
             raise KafkaError("the broker did not take the first commit")
 
     async def _await_index(self, ends: Mapping[int, int]) -> None:

@@ -20,7 +20,7 @@ from confluent_kafka.admin import (
 from confluent_kafka.schema_registry import Schema
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-from services.bus.catalog import DLQ, REPLAY, Topic
+from services.bus.catalog import DAY_MS, DLQ, REPLAY, REPLAY_DAYS, Topic
 from services.bus.groups import commit_offsets, edge_offsets, has_members, without_offset
 from services.bus.place import Place, Unreachable
 from services.bus.progress import fresh_metadata
@@ -37,8 +37,9 @@ LANES = {
 """The lanes and the topic that each reads, with its `.replay` where there is one."""
 
 COMPATIBILITY = "FULL_TRANSITIVE"
-REPLAY_DAYS, DLQ_DAYS = 7, 90
-DAY_MS = 86_400_000
+DLQ_DAYS = 90
+RECORD_BYTES, ORIGIN_BYTES = 1_048_588, 65_536
+"""The broker's own limit of a record, and what a copy of the largest one may have more in its headers."""
 DEADLINE_S = 30.0
 
 
@@ -81,6 +82,8 @@ def wanted_topics(catalog: Mapping[str, Topic], replication: int) -> dict[str, W
         for suffix, days in kept.items():
             compacted = topic.cleanup == "compact" and not suffix
             settings = {**_common(replication), **(_compacted() if compacted else _kept(days))}
+            if suffix:
+                settings["max.message.bytes"] = str(RECORD_BYTES + ORIGIN_BYTES)
             wanted[topic.name + suffix] = Wanted(topic.name + suffix, topic.partitions, settings)
     return wanted
 

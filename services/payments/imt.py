@@ -60,7 +60,8 @@ class DataPump:
         reply = await self._call(biller, "post_payment", body=body)
         if not reply.ok:
             return self._no(reply)
-        reference = self._wire.read(reply.json(), "reference")
+        answer = reply.json()
+        reference = self._wire.read(answer, "reference") if isinstance(answer, dict) else None
         if not reference:
             raise reply.refused("the answer to a payment names no reference")
         return Posting(payment.account, payment.amount, str(reference), batch_day)

@@ -18,7 +18,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 from deploy.local import Stack
 from deploy.local.progress import fetch_with_progress
 from services.bus import topics
-from services.bus.catalog import load_catalog
+from services.bus.catalog import DAY_MS, load_catalog
 from services.bus.clock import Clock
 from services.bus.codec import Codec
 from services.bus.groups import committed_offsets, edge_offsets
@@ -101,7 +101,7 @@ def test_a_setting_that_somebody_changed_is_put_right(fresh: Stack, admin: Admin
     (change,) = topics.apply(fresh.bootstrap, fresh.registry, CATALOG)
 
     assert (change.kind, change.name) == ("setting", PAYMENTS)
-    assert change.detail == f"retention.ms: 1000 -> {400 * topics.DAY_MS}"
+    assert change.detail == f"retention.ms: 1000 -> {400 * DAY_MS}"
     until(lambda: plan(fresh) == [], what="the repair")
 
 

@@ -1,6 +1,6 @@
 """Lanes broken on purpose, each in one way that once cost somebody money; the simulation has to notice."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -72,11 +72,9 @@ async def _ignoring(self: Cursors, owned: Owned, scope: str, commit: Commit) -> 
     await _committed(self, owned, scope, commit)
 
 
-async def _of_any_age(
-    self: Cursors, taken: Collection[Owned], main: dict[Owned, Restored], ends: dict[Owned, int]
-) -> None:
+async def _of_any_age(self: Cursors, main: Mapping[Owned, Restored], ends: Mapping[Owned, int]) -> None:
     ageless = {owned: replace(restored, generation=0) for owned, restored in main.items()}
-    await _restore(self, taken, ageless, ends)
+    await _restore(self, ageless, ends)
 
 
 MADE: dict[str, Make] = {

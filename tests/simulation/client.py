@@ -181,6 +181,10 @@ class Client:
             self._positions[partition] = offset
             self._paused.discard(partition)
 
+    def position(self, partition: TopicPartition) -> int | None:
+        at = self._positions.get(partition, -1)
+        return at if at >= 0 else None
+
     def log_end(self, partition: TopicPartition) -> int | None:
         return self._brokers.logs[partition].end if partition in self._positions else None
 

@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import structlog
 
-from services.bus import breaker, cursors, delivery, doubt, progress
+from services.bus import breaker, commits, cursors, delivery, doubt, partition, progress
 from services.bus.progress import fresh_metadata
 from services.events import PaymentReceived
 from tests.simulation.broker import LIVE, REPLAY, Brokers
@@ -28,7 +28,7 @@ BILLERS = ("acme", "birch", "cedar")
 DRAINED_WITHIN_S = 240.0
 SMALL = {
     (delivery, "FETCH_MOST"): 8,
-    (delivery, "COMMIT_EVERY_S"): 0.5,
+    (commits, "COMMIT_EVERY_S"): 0.5,
     (delivery, "WINDOW"): 20,
     (cursors, "WINDOW"): 20,
     (cursors, "BILLERS_PART"): 8,
@@ -38,6 +38,7 @@ SMALL = {
     (cursors, "HELD_LONG_S"): 0.5,
     (cursors, "MOST_CURSORS"): 4,
     (delivery, "SPAN"): 48,
+    (partition, "SPAN"): 48,
     (cursors, "SPAN"): 48,
     (progress, "SPAN"): 48,
 }
@@ -75,8 +76,8 @@ class Schedule:
         self.payments = dice.randint(5, 70)
         self.accounts = dice.randint(1, 6)
         self.crowded = dice.random() < 0.4
-        for partition in self.brokers.logs:
-            self.brokers.offsets["", partition] = (0, fresh_metadata())
+        for each in self.brokers.logs:
+            self.brokers.offsets["", each] = (0, fresh_metadata())
 
     # -- what comes in ---------------------------------------------------------------------------------
 

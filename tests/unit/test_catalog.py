@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from services.bus.catalog import find_topic, load_catalog
+from services.bus.catalog import DAY_MS, find_topic, load_catalog
 from services.bus.settings import ROOT
-from services.bus.topics import DAY_MS, LANES, wanted_topics
+from services.bus.topics import LANES, wanted_topics
 
 CATALOG = load_catalog(ROOT / "schemas")
 PAYMENTS = "billing.payment.received.v1"
@@ -62,3 +62,14 @@ def test_only_topics_that_say_so_have_a_replay_or_a_dead_letter_topic() -> None:
     assert {name for name in wanted if name.endswith(".dlq")} == {
         f"{topic.name}.dlq" for topic in CATALOG.values() if topic.dlq
     }
+
+
+def test_what_a_lane_reads_is_never_compacted_so_a_record_in_doubt_stays_until_its_whole_log_goes() -> None:
+    assert {CATALOG[topic].cleanup for topic in LANES.values()} == {"delete"}
+
+
+def test_a_copy_of_the_largest_record_fits_with_its_origin() -> None:
+    wanted = wanted_topics(CATALOG, 1)
+    assert "max.message.bytes" not in wanted[PAYMENTS].settings
+    for copy in (".replay", ".dlq"):
+        assert int(wanted[PAYMENTS + copy].settings["max.message.bytes"]) > 1_048_588 + 16_384

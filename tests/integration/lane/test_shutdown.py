@@ -1,0 +1,51 @@
+"""Stopping: what is under way ends and is committed, the partitions go over at once, and nothing hangs."""
+
+import asyncio
+import time
+from collections import Counter
+
+import pytest
+
+from deploy.local import Stack
+from tests.lane_bench import Bench, Ledger, payments, reaches
+
+
+async def test_stopped_with_slow_calls_while_another_joins_it_hands_over_within_seconds(bench: Bench) -> None:
+    ledger, sent = Ledger(slow_s=0.8), payments(120, 120)
+    async with bench.lane(ledger, in_flight=15) as first:
+        await bench.publish(*sent)
+        await reaches(lambda: len(ledger.effects) >= 15)
+        async with bench.lane(ledger, in_flight=50) as second:
+            await reaches(lambda: ledger.running.total() >= 10)
+            first.stop()
+            stopped = time.monotonic()
+            await reaches(lambda: all(map(second.owns, range(12))))
+            took_s = time.monotonic() - stopped
+            ledger.slow_s = 0.0
+            await reaches(lambda: len(set(ledger.guids)) == 120)
+    assert Counter(ledger.guids).most_common(1)[0][1] == 1
+    assert took_s < 8, "the calls under way, one rebalance, the commits read"
+
+
+async def test_stopped_while_the_broker_is_gone_it_is_out_within_its_grace(
+    bench: Bench, own_stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.bus.delivery.COMMIT_LIMIT_S", 1.0)
+    monkeypatch.setattr("services.bus.closing.CLOSE_LIMIT_S", 1.0)
+    ledger, sent = Ledger(slow_s=0.3), payments(400, 400)
+
+    async def run() -> float:
+        async with bench.lane(ledger, in_flight=20):
+            await bench.publish(*sent)
+            await reaches(lambda: len(ledger.effects) > 20)
+            own_stack.kill_broker()
+            began = time.monotonic()
+        return time.monotonic() - began
+
+    took = await run()
+    await asyncio.to_thread(own_stack.start_broker)
+    assert took < 5 + 1 + 6 * 1 + 4, "the calls under way, the last commit, six closings, and some air"
+    async with bench.lane(ledger, in_flight=50):
+        ledger.slow_s = 0.0
+        await reaches(lambda: len(set(ledger.guids)) == 400, 60)
+    assert Counter(ledger.guids).most_common(1)[0][1] == 1

@@ -249,7 +249,8 @@ class Cursors:
             ends: the end of each one's log.
 
         A cursor written under an older generation than the main commit came from an owner that had lost
-        the partition: then all from its offset on is in doubt. Raises KafkaError or TimeoutError.
+        the partition: then all from its offset on is in doubt, as where the main commit cannot be read.
+        Raises KafkaError or TimeoutError.
         """
         by_partition = {owned.partition: owned for owned in main}
         for scope in await self._broker.scopes():
@@ -262,18 +263,19 @@ class Cursors:
                     self._halt(owned, f"the cursor of {scope} stands at {offset}, beyond the log's end")
                     continue
                 restored = decode_metadata(metadata, offset, ends[owned])
-                if restored.generation < main[owned].generation:
+                if restored.generation < main[owned].generation or not main[owned].readable:
                     restored = Restored(reserved=ends[owned])
                 await self._resume(owned, scope, offset, restored)
 
     async def _resume(self, owned: Owned, scope: str, offset: int, restored: Restored) -> None:
-        if restored.until is not None and offset >= restored.until:
-            owned.floors[scope] = restored.until
-            return
+        """Commits it under our generation, also one long closed: the next owner would take it for stale."""
         progress = Progress.resume(offset, restored, exact=owned.main.progress.exact)
         cursor = Stretch(scope, progress, restored)
         snapshot = progress.snapshot(0, owned.ticket.generation)
         if not await self.committed(owned, scope, (snapshot.position, snapshot.metadata)):
             raise KafkaError(f"the cursor of {scope} was not committed")
         cursor.saved = (snapshot.position, snapshot.metadata)
-        owned.cursors[scope] = cursor
+        if restored.until is not None and offset >= restored.until:
+            owned.floors[scope] = restored.until
+        else:
+            owned.cursors[scope] = cursor

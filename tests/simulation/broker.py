@@ -1,9 +1,8 @@
 """The brokers: logs with gaps, a consumer group with generations, and whatever groups commit."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from zlib import crc32
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -70,7 +69,8 @@ class Brokers:
         self._round = 0
         self._names = 0
         self.waiting: list[asyncio.Future[None]] = []
-        self.committed: list[Any] = []
+        self.committed: list[Callable[[TopicPartition], None]] = []
+        self.overwritten: list[Callable[[], None]] = []
 
     # -- logs ------------------------------------------------------------------------------------------
 

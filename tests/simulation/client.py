@@ -226,7 +226,7 @@ class Client:
         self._sequence += 1
         write = partial(self._write_cursor, self._sequence, self._ticket.generation, scope, partition, commit)
         if self._world.strikes(3.0):
-            self._world.loop.later(self._world.random.uniform(0.5, 8.0), write)
+            self._world.loop.later(self._world.random.uniform(0.3, 6.0), write)
             await asyncio.sleep(self._world.random.uniform(0.1, 1.0))
             raise KafkaConnectionError("no answer")
         return bool(await asyncio.shield(self._cursor_link.send(write)))
@@ -240,6 +240,8 @@ class Client:
         if self._world.over or (sequence < self._written.get((scope, partition), 0) and known <= generation):
             return False
         self._written[scope, partition] = sequence
+        for told in self._brokers.overwritten if known > generation else ():
+            told()
         return self._brokers.write(scope, partition, commit)
 
 

@@ -72,6 +72,7 @@ class Schedule:
         self.nodes = [Node(self.site, name) for name in "ABC"[: dice.choice((1, 2, 2, 3))]]
         self.judge = Judge(self.site)
         self.brokers.committed.append(self.judge.committed)
+        self.brokers.overwritten.append(self._make_use_of_it)
         self.lasts_s = dice.uniform(4.0, 16.0)
         self.payments = dice.randint(5, 70)
         self.accounts = dice.randint(1, 6)
@@ -97,6 +98,9 @@ class Schedule:
             temper.slow.update(dice.sample(self.site.billers, dice.randint(1, len(self.site.billers))))
         if dice.random() < 0.35:
             self._away(dice.choice(self.site.billers), dice.uniform(0, self.lasts_s / 2), dice.uniform(1, 25))
+        if dice.random() < 0.25:  # a restless group
+            for _ in range(dice.randint(4, 10)):
+                loop.later(dice.uniform(0.5, self.lasts_s + 6.0), self.brokers.rebalance)
         for _ in range(dice.choice((0, 1, 2, 3, 5, 8))):
             loop.later(dice.uniform(0.2, self.lasts_s), self._strike)
 
@@ -175,6 +179,14 @@ class Schedule:
             self.world.note("the brokers are away")
             self.brokers.away = True
             self.world.loop.later(dice.uniform(0.3, 6.0), self.brokers.come_back)
+
+    def _make_use_of_it(self) -> None:
+        """A cursor's commit of an owner long gone came over that of the present one, which now dies."""
+        dice = self.world.random
+        if not self.world.calm and dice.random() < 0.7:
+            for node in self.nodes:
+                node.kill(dice.randint(0, 80))
+                self.world.loop.later(dice.uniform(0.05, 3.0), node.start)
 
     def _away(self, biller: str, begin: float, seconds: float) -> None:
         away = self.partner.temper.away

@@ -27,10 +27,10 @@ Function = tuple[str, str]
 _RULES: tuple[tuple[str, str, str], ...] = (
     # stage, part of the file's path, name of the function ("" for any)
     ("decode", "bus/codec.py", "decode"),
+    ("decode", "bus/codec.py", "whole"),
     ("encode", "bus/codec.py", ""),
     ("identity", "bus/identity.py", ""),
-    ("commit", "bus/progress.py", "snapshot"),
-    ("commit", "bus/progress.py", "encode_metadata"),
+    ("commit", "bus/progress.py", ""),
     ("commit", "bus/delivery.py", "_commit"),
     ("commit", "aiokafka/consumer/group_coordinator.py", ""),
     ("commit", "bus/commits.py", ""),

@@ -51,7 +51,7 @@ WRITE_AT = 500
 """Outcomes in memory that are written at the latest."""
 OWN_LATELY = 20_000
 """Own outcomes whose ce_id is remembered, so that they need not be decoded when they come back."""
-FOLLOW_MOST, FOLLOW_PAUSE_S = 2000, 0.05
+FOLLOW_MOST, WRITE_EVERY_S = 2000, 0.25
 Row = tuple[int, int, bool, str]
 """State by its place in STATES, attempt, never sent, content."""
 
@@ -88,6 +88,7 @@ class OutcomeIndex:
         self._fresh: dict[bytes, Row] = {}
         self._fresh_newest: dict[bytes, str] = {}
         self._own: dict[bytes, None] = {}
+        self._changed = False
 
     def open(self) -> Self:
         """Opens the file; a damaged one is dropped and read again from the topic."""
@@ -137,16 +138,17 @@ class OutcomeIndex:
         self._fresh, self._fresh_newest, self._own = {}, {}, {}
 
     async def follow(self) -> None:
-        """Reads the topic until cancelled."""
+        """Reads the topic until cancelled; what it holds counts as soon as it is read."""
+        clock = asyncio.get_running_loop()
+        written = clock.time()
         while True:
             batches = await self._consumer.getmany(timeout_ms=200, max_records=FOLLOW_MOST)
             for partition, records in batches.items():
                 self.take(partition.partition, await self._decoded(records), records[-1].offset + 1)
                 await asyncio.sleep(0)
-            if batches:
+            if self._changed and (not batches or clock.time() - written >= WRITE_EVERY_S):
                 self.write()
-            if sum(map(len, batches.values())) < FOLLOW_MOST:
-                await asyncio.sleep(FOLLOW_PAUSE_S)  # at the end of the topic: many at a time cost less
+                written = clock.time()
 
     async def _decoded(self, records: list[ConsumerRecord[bytes, bytes]]) -> list[Outcome]:
         """The outcomes among the records that are not our own, which are entered already."""
@@ -168,6 +170,7 @@ class OutcomeIndex:
         for outcome in outcomes:
             self._enter(outcome)
         self._next[partition] = after
+        self._changed = True
 
     def learn(self, outcome: Outcome) -> None:
         """Enters an outcome of our own as soon as it is acknowledged; the same fact again changes nothing."""
@@ -195,7 +198,7 @@ class OutcomeIndex:
         followed = [(number, after, self._since.get(number, 0)) for number, after in self._next.items()]
         self._db.executemany("INSERT OR REPLACE INTO followed VALUES (?, ?, ?)", followed)
         self._db.execute("COMMIT")
-        self._fresh, self._fresh_newest = {}, {}
+        self._fresh, self._fresh_newest, self._changed = {}, {}, False
 
     def get(self, delivery: bytes) -> Known | None:
         """What is known of a delivery (16 bytes, see identity.delivery_key), else None."""

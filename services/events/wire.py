@@ -599,11 +599,12 @@ def read_FileReceived(body: bytes, at: int) -> tuple[types.FileReceived, int]:
         raise NotThisEvent("no branch of its union")
     rows_, at = binary.read_long(body, at)
     accepted_, at = binary.read_long(body, at)
+    unchanged_, at = binary.read_long(body, at)
     refused_, at = binary.read_long(body, at)
     balance_due_, at = binary.read_decimal(body, at, 1000000000000, 2)
     refusals_, at = binary.read_array(body, at, read_Refusal)
     received_at_, at = binary.read_instant(body, at)
-    return types.FileReceived(biller=biller_, file_id=file_id_, file_name=file_name_, state=state_, reason=reason_, rows=rows_, accepted=accepted_, refused=refused_, balance_due=balance_due_, refusals=refusals_, received_at=received_at_), at
+    return types.FileReceived(biller=biller_, file_id=file_id_, file_name=file_name_, state=state_, reason=reason_, rows=rows_, accepted=accepted_, unchanged=unchanged_, refused=refused_, balance_due=balance_due_, refusals=refusals_, received_at=received_at_), at
 
 
 def write_FileReceived(event: types.FileReceived) -> bytes:
@@ -627,6 +628,7 @@ def write_FileReceived(event: types.FileReceived) -> bytes:
         out += text
     out += binary.write_long(event.rows)
     out += binary.write_long(event.accepted)
+    out += binary.write_long(event.unchanged)
     out += binary.write_long(event.refused)
     out += binary.write_decimal(event.balance_due, 1000000000000, 2)
     if event.refusals:
@@ -1463,6 +1465,18 @@ def read_PaymentReceived(body: bytes, at: int) -> tuple[types.PaymentReceived, i
         payment_guid_, at = body[at + 1 : end].decode(), end
     branch, at = body[at], at + 1
     if branch == 0:
+        payment_guid_as_sent_ = None
+    elif branch == 2:
+        length = body[at]
+        if length & 129:
+            payment_guid_as_sent_, at = binary.read_text(body, at)
+        else:
+            end = at + 1 + (length >> 1)
+            payment_guid_as_sent_, at = body[at + 1 : end].decode(), end
+    else:
+        raise NotThisEvent("no branch of its union")
+    branch, at = body[at], at + 1
+    if branch == 0:
         invoice_number_ = None
     elif branch == 2:
         length = body[at]
@@ -1618,7 +1632,7 @@ def read_PaymentReceived(body: bytes, at: int) -> tuple[types.PaymentReceived, i
         end = at + 1 + (length >> 1)
         content_, at = body[at + 1 : end].decode(), end
     received_at_, at = binary.read_instant(body, at)
-    return types.PaymentReceived(biller=biller_, account=account_, payment_guid=payment_guid_, invoice_number=invoice_number_, account_as_sent=account_as_sent_, resolution=resolution_, candidates=candidates_, amount=amount_, convenience_fee=convenience_fee_, approved=approved_, tender=tender_, card_type=card_type_, product=product_, agent=agent_, schedule_id=schedule_id_, schedule_kind=schedule_kind_, paid_at=paid_at_, description=description_, payer_name=payer_name_, biller_reference=biller_reference_, unsupported=unsupported_, via=via_, content=content_, received_at=received_at_), at
+    return types.PaymentReceived(biller=biller_, account=account_, payment_guid=payment_guid_, payment_guid_as_sent=payment_guid_as_sent_, invoice_number=invoice_number_, account_as_sent=account_as_sent_, resolution=resolution_, candidates=candidates_, amount=amount_, convenience_fee=convenience_fee_, approved=approved_, tender=tender_, card_type=card_type_, product=product_, agent=agent_, schedule_id=schedule_id_, schedule_kind=schedule_kind_, paid_at=paid_at_, description=description_, payer_name=payer_name_, biller_reference=biller_reference_, unsupported=unsupported_, via=via_, content=content_, received_at=received_at_), at
 
 
 def write_PaymentReceived(event: types.PaymentReceived) -> bytes:
@@ -1632,6 +1646,13 @@ def write_PaymentReceived(event: types.PaymentReceived) -> bytes:
     text = event.payment_guid.encode()
     out += binary.LENGTH[len(text)] if len(text) < 64 else binary.write_long(len(text))
     out += text
+    if event.payment_guid_as_sent is None:
+        out += b"\0"
+    else:
+        out += b"\2"
+        text = event.payment_guid_as_sent.encode()
+        out += binary.LENGTH[len(text)] if len(text) < 64 else binary.write_long(len(text))
+        out += text
     if event.invoice_number is None:
         out += b"\0"
     else:
@@ -2098,12 +2119,12 @@ MADE_FROM: dict[str, str] = {
     "billing.batch.closed.v1": "69a51e943937e361",
     "billing.bill.linked.v1": "1829ee26a576da24",
     "billing.enrollment.current.v1": "0e85921c79ab1de3",
-    "billing.file.received.v1": "a9d1c3a36fc9149d",
+    "billing.file.received.v1": "8dffe4f6fe69bcaa",
     "billing.invoice.issued.v1": "77429a90c4178ffb",
     "billing.invoice.outcome.v1": "c68f768ab92ded72",
     "billing.operation.audited.v1": "fb245cd3deb572e2",
     "billing.payment.outcome.v1": "30b475b61424256c",
-    "billing.payment.received.v1": "0dd0c03c3969475e",
+    "billing.payment.received.v1": "ded26291bf6af723",
     "billing.setting.changed.v1": "97805d244c479f77",
     "billing.setting.outcome.v1": "6cb6b553d9f3f8a8",
 }

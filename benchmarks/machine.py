@@ -1,9 +1,13 @@
 """This machine: how fast it is just now, and what a process has used of it."""
 
 import os
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from deploy.local.managed import CHILD
 
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -18,6 +22,11 @@ class Usage:
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(self.cpu_s + other.cpu_s, self.rss_mb + other.rss_mb, self.peak_mb + other.peak_mb)
+
+
+def ending_with_us(command: Sequence[str]) -> list[str]:
+    """The command as a process that ends when this one does, whatever ends this one."""
+    return [sys.executable, "-I", "-S", str(CHILD), str(os.getpid()), *command]
 
 
 def usage(*pids: int) -> Usage:

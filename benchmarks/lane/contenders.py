@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.lane.payments import OurTopics, connect, delete_topic, load_peer_topic
+from benchmarks.machine import ending_with_us
 from deploy.local import Stack
 from deploy.local.processes import ROOT, Processes
 
@@ -96,7 +97,7 @@ def launch(name: str, command: list[str], environment: Mapping[str, str], log: P
     """Starts a program in the repository's root, its output going to `log`."""
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command,
+            ending_with_us(command),
             cwd=ROOT,
             env=environment,
             stdout=out,

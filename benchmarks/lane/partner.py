@@ -9,6 +9,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from benchmarks.lane.payments import HOT
+from benchmarks.machine import ending_with_us
 
 SOURCE = Path(__file__).with_name("partner")
 STOP_LIMIT_S = 10
@@ -18,7 +19,7 @@ class Partner:
     """One run's partner, with a ledger of its own; `url` is its address. Use it in `with`."""
 
     def __init__(self, binary: Path, delay_ms: int) -> None:
-        command = [str(binary), "-delay", f"{delay_ms}ms", "-apart", HOT]
+        command = ending_with_us([str(binary), "-delay", f"{delay_ms}ms", "-apart", HOT])
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()

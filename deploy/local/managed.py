@@ -46,7 +46,8 @@ class Managed:
 
     @property
     def alive(self) -> bool:
-        return self.process is not None and self.process.poll() is None
+        process = self.process  # another thread may end it meanwhile
+        return process is not None and process.poll() is None
 
     def start(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,8 @@ class Crash:
     services: tuple[str, ...]
     after_s: float
     back_after_s: float = 0.0
+    down: str = ""
+    """The one that is killed and not back yet."""
 
     @classmethod
     def draw(cls, seed: int, day_s: float, kill: str | None = None) -> Crash:
@@ -42,6 +44,8 @@ class Crash:
         await asyncio.sleep(self.after_s)
         loop, began = asyncio.get_running_loop(), time.monotonic()
         for service in self.services:
+            self.down = service
             await loop.run_in_executor(crew, installation.kill, service)
             await loop.run_in_executor(crew, installation.start_service, service)
+            self.down = ""
         self.back_after_s = time.monotonic() - began

@@ -19,13 +19,16 @@ from deploy.local.day.partners import Answer, BrokeOff, Partners, items
 from deploy.local.day.plan import REPEATS_LATER, Plan, repeat
 from deploy.local.day.screen import Screen
 from deploy.local.day.setup import Day
+from deploy.local.day.stall import explain, last_line
 from deploy.local.day.witness import ACCOUNT_CURRENT, Witness
+from deploy.local.processes import SERVICES
 
 CHUNK = 20
 """How many things one call to the sandbox's IC lets it say."""
 ALONGSIDE = 6
 """How many of them are under way together."""
 POLL_S = 0.1
+ALIVE_EVERY_S = 3.0
 KNOWN_LIMIT_S, SETTLE_LIMIT_S = 180, 180
 VIEWERS = ("payments", "balances", "settings")
 """Services that resolve account numbers by a view of their own."""
@@ -70,6 +73,7 @@ class Driver:
         """The whole day; raises what ended one of its parts."""
         async with asyncio.TaskGroup() as group:
             bars = group.create_task(self._show_progress())
+            watch = group.create_task(self._watch_services())
             crash = group.create_task(self._crash())
             await self._invoices.open_books()
             await self.partners.control("PUT", "/control/faults", list(FAULTS))
@@ -81,6 +85,7 @@ class Driver:
             await crash
             await self._settled()
             bars.cancel()
+            watch.cancel()
         return await self._facts()
 
     # -- the hours -------------------------------------------------------------------------------------
@@ -101,9 +106,11 @@ class Driver:
                 group.create_task(part)
         await self._say(self._repeats_to_come(), self._form)
         self.screen.note("IC's customers have paid, changed their settings and asked for balances.")
-        await self._until(
+        if not await self._until(
             KNOWN_LIMIT_S, lambda: not missing_outcomes(self._invoices.said, self.witness.settled)
-        )
+        ):
+            why = await explain(self.partners, self.witness)
+            self.screen.note(f"[red]Some invoices had no outcome after {KNOWN_LIMIT_S} s; {why}")
         await self._say(plan.links, self._links)
         self.screen.note("Customers have opened their bills.")
 
@@ -249,14 +256,28 @@ class Driver:
         wanted = {(bill.biller, bill.account) for file in self.files for bill in file.good}
         if not await self._until(KNOWN_LIMIT_S, lambda: wanted <= self.witness.accounts):
             missing = len(wanted - self.witness.accounts)
-            raise BrokeOff(f"{missing} accounts of the BIF files were not known after {KNOWN_LIMIT_S} s")
+            raise await self._broke_off(f"{missing} accounts of the BIF files were not known")
         until = time.monotonic() + KNOWN_LIMIT_S
         for service in VIEWERS:
             while await self._accounts_read(service) < self.witness.account_records:
                 if time.monotonic() > until:
-                    raise BrokeOff(f"{service} had not read all accounts after {KNOWN_LIMIT_S} s")
+                    raise await self._broke_off(f"{service} had not read all accounts")
                 await asyncio.sleep(POLL_S)
         self.screen.note(f"{len(wanted):,} accounts are known everywhere.")
+
+    async def _broke_off(self, what: str) -> BrokeOff:
+        return BrokeOff(f"{what} after {KNOWN_LIMIT_S} s; {await explain(self.partners, self.witness)}")
+
+    async def _watch_services(self) -> None:
+        """Raises BrokeOff when a service has ended that nobody killed."""
+        while True:
+            for service in SERVICES:
+                down = self.crash.down
+                alive = await asyncio.to_thread(self.partners.installation.alive, service)
+                if not alive and service not in (down, self.crash.down):
+                    said = await asyncio.to_thread(last_line, self.partners, service)
+                    raise BrokeOff(f"{service} has ended by itself, and said last: {said}")
+            await asyncio.sleep(ALIVE_EVERY_S)
 
     async def _accounts_read(self, service: str) -> float:
         return await self.partners.metric(service, "billbus_view_records_total", view=ACCOUNT_CURRENT)
@@ -265,7 +286,8 @@ class Driver:
         """Everything accepted has come to an end, every day is closed, every link is checked."""
         if not await self._until(SETTLE_LIMIT_S, lambda: not any(count for _, count in self._open_ends())):
             left = [f"{what} {count}" for what, count in self._open_ends() if count]
-            self.screen.note(f"[red]Not settled after {SETTLE_LIMIT_S} s: {', '.join(left)}")
+            why = await explain(self.partners, self.witness)
+            self.screen.note(f"[red]Not settled after {SETTLE_LIMIT_S} s: {', '.join(left)}; {why}")
             return
         self.screen.note("Everything is settled.")
 

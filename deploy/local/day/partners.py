@@ -24,6 +24,10 @@ AGAIN_S = 0.3
 """Pause before something is sent again."""
 TRY_S = 15
 """Time-out of one try."""
+CONTROL_S = 150
+"""Time-out of what the sandbox is told to do; it may be many tries of IC's side, one after the other."""
+LOOK_S = 5
+"""Time-out of a look at a service's probes and metrics."""
 PATIENCE_S = 120
 """How long something is sent again before it counts as never accepted."""
 MOST_ROWS = 100_000
@@ -44,7 +48,7 @@ class Partners:
     async def __aenter__(self) -> Partners:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=50, force_close=True),
-            timeout=aiohttp.ClientTimeout(total=4 * TRY_S),
+            timeout=aiohttp.ClientTimeout(total=CONTROL_S),
             trust_env=False,
         )
         return self
@@ -55,13 +59,17 @@ class Partners:
     # -- the sandbox -----------------------------------------------------------------------------------
 
     async def control(self, method: str, path: str, body: Any = None) -> Any:
-        """Calls the sandbox's control API; raises BrokeOff with what it says when it says no."""
-        url = self.installation.url("sandbox") + path
-        async with self._session.request(method, url, json=body) as reply:
-            said = await reply.text()
-            if reply.status >= 400:
-                raise BrokeOff(f"the sandbox refuses {method} {path.partition('?')[0]}: {said[:300]}")
-            return json.loads(said) if said else None
+        """Calls the sandbox's control API; raises BrokeOff with what it says when it says no, or nothing."""
+        url, what = self.installation.url("sandbox") + path, f"{method} {path.partition('?')[0]}"
+        try:
+            async with self._session.request(method, url, json=body) as reply:
+                said = await reply.text()
+        except (aiohttp.ClientError, TimeoutError, OSError) as fault:
+            name = type(fault).__name__
+            raise BrokeOff(f"the sandbox gave no answer to {what} within {CONTROL_S} s ({name})") from fault
+        if reply.status >= 400:
+            raise BrokeOff(f"the sandbox refuses {what}: {said[:300]}")
+        return json.loads(said) if said else None
 
     async def play(self, what: str, biller: str, **body: Any) -> list[Answer]:
         """Lets IC's side act; the answers that it got, in order."""
@@ -124,11 +132,22 @@ class Partners:
         """A service's metric, 0 when it is not there or nobody answers."""
         wanted = name + "{" + ",".join(f'{label}="{value}"' for label, value in labels.items()) + "} "
         try:
-            async with self._session.get(f"{self.installation.url(service)}/metrics") as reply:
+            url = f"{self.installation.url(service)}/metrics"
+            async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=LOOK_S)) as reply:
                 lines = (await reply.text()).splitlines()
         except (aiohttp.ClientError, TimeoutError, OSError):
             return 0.0
         return next((float(line.removeprefix(wanted)) for line in lines if line.startswith(wanted)), 0.0)
+
+    async def not_ready(self, service: str) -> str:
+        """What a service's /readyz is missing, in words; empty when it is ready."""
+        try:
+            url = f"{self.installation.url(service)}/readyz"
+            async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=LOOK_S)) as reply:
+                told = json.loads(await reply.text())
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as fault:
+            return f"does not answer ({type(fault).__name__})"
+        return "" if reply.status == 200 else f"is not ready ({told.get('detail', reply.status)})"
 
     def _bearer(self, biller: str) -> str:
         return self.installation.secret(f"{biller}-intake-bearer")

@@ -22,13 +22,14 @@ BATCH_CLOSED = "billing.batch.closed.v1"
 BILL_LINKED = "billing.bill.linked.v1"
 ACCOUNT_CURRENT = "billing.account.current.v1"
 POLL_S = 0.2
-METADATA_LIMIT_S = 20
+METADATA_LIMIT_S, REGISTRY_LIMIT_S = 20, 10
 
 
 class Witness:
     """Follows the topics from their beginning in a thread of its own; `with` it.
 
-    What it read is there to look at while it goes on. `check` raises what ended it.
+    What it read is there to look at while it goes on: `places` is the next offset by topic and partition.
+    `check` raises what ended it.
     """
 
     def __init__(self, bootstrap: str, registry: str) -> None:
@@ -37,6 +38,7 @@ class Witness:
         self.live: set[Id] = set()
         self.accounts: set[Id] = set()
         self.account_records = 0
+        self.places: dict[str, dict[int, int]] = {}
         self._settled: set[tuple[str, Id]] = set()
         self._readers: dict[str, Callable[[dict[str, Any], Message], None]] = {
             INVOICE_OUTCOME: self._invoice,
@@ -49,7 +51,8 @@ class Witness:
         self._consumer = Consumer(
             {"bootstrap.servers": bootstrap, "group.id": "nobody", "enable.auto.commit": False}
         )
-        self._decode = AvroDeserializer(SchemaRegistryClient({"url": registry}))
+        self._registry = SchemaRegistryClient({"url": registry, "timeout": REGISTRY_LIMIT_S})
+        self._decode = AvroDeserializer(self._registry)
         self._thread = threading.Thread(target=self._follow, name="witness", daemon=True)
         self._ending = threading.Event()
         self._failure: Exception | None = None
@@ -83,11 +86,13 @@ class Witness:
             self._failure = failure
         finally:
             self._consumer.close()
+            self._registry.close()
 
     def _partitions(self, topic: str) -> list[TopicPartition]:
         found = self._consumer.list_topics(topic, timeout=METADATA_LIMIT_S).topics[topic]
         if found.error is not None:
             raise KafkaException(found.error)
+        self.places[topic] = dict.fromkeys(found.partitions, 0)
         return [TopicPartition(topic, number, 0) for number in found.partitions]
 
     def _take(self, message: Message) -> None:
@@ -95,12 +100,12 @@ class Witness:
             if message.error().code() != KafkaError._PARTITION_EOF:
                 raise KafkaException(message.error())
             return
-        value = message.value()
+        value, topic = message.value(), message.topic()
         if value is not None:
-            topic = message.topic()
             self._readers[topic](
                 self._decode(value, SerializationContext(topic, MessageField.VALUE)), message
             )
+        self.places[topic][message.partition()] = message.offset() + 1
 
     def _outcome(self, flow: Any, natural: str, event: dict[str, Any]) -> None:
         self.outcomes.append(

@@ -190,3 +190,21 @@ async def test_a_new_owner_starts_from_nothing_before_the_commits_are_read(tmp_p
         desk.broker.reads_commits.set()
         await reaches(lambda: desk.partner.effects == ["A-1", "B-1"])
     assert desk.partner.asked == 2
+
+
+async def test_taken_away_or_stopped_before_its_commits_are_read_it_commits_nothing(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.append(*(f"A-{n}" for n in range(5)))
+    async with desk.lane():
+        await reaches(lambda: desk.broker.committed(at(0)) == 5)
+    before = desk.broker.stored["", at(0)]
+    desk.broker.reads_commits.clear()
+    async with desk.lane() as lane:
+        await reaches(lambda: "reading" in lane.not_ready)
+        await desk.broker.rebalance()
+        assert desk.broker.stored["", at(0)] == before
+    assert desk.broker.stored["", at(0)] == before
+    desk.broker.reads_commits.set()
+    async with desk.lane() as lane:
+        await reaches(lambda: lane.owns(0))
+    assert len(desk.partner.effects) == 5

@@ -46,7 +46,6 @@ status: ready ## what of it is running
 
 generate: ready-dev ## write again what is derived from schemas/
 	@$(VENV_PYTHON) tools/generate_events.py
-	@$(VENV_PYTHON) -m tools.generate_wire
 	@$(VENV_PYTHON) tools/generate_configuration.py
 	@$(BIN)/ruff format --quiet services/events
 

@@ -1,8 +1,4 @@
-"""Events to bytes and back: Avro in the Confluent wire format (magic byte, schema id, body).
-
-What our own schemas wrote goes through code generated from them; whatever another version wrote goes through
-fastavro, which interprets both schemas.
-"""
+"""Events to bytes and back: Avro in the Confluent wire format (magic byte, schema id, body)."""
 
 import asyncio
 import io
@@ -15,8 +11,6 @@ from fastavro import parse_schema, schemaless_reader, schemaless_writer
 
 from services.bus.registry import Registry, UnknownSchema
 from services.events import BY_TOPIC, Event
-from services.events.binary import NotThisEvent, fingerprint
-from services.events.wire import MADE_FROM, READ, WRITE
 
 HEADER = struct.Struct(">bI")
 DECIDING = ("type", "fields", "symbols", "items", "values", "size", "logicalType", "precision", "scale")
@@ -41,16 +35,11 @@ class Codec:
         self._ids: dict[str, int] = {}
         self._writers: dict[int, Any] = {}
         self._instants = {topic: instants(schema) for topic, schema in schemas.items()}
-        self._generated = {
-            topic for topic, schema in schemas.items() if fingerprint(schema) == MADE_FROM[topic]
-        }
-        self._heads: dict[str, bytes] = {}
 
     async def start(self) -> None:
         """Learns the ids of our schemas; raises RegistryAway or UnknownSchema."""
         self._ids = dict(zip(self._raw, await asyncio.gather(*map(self._confirm, self._raw)), strict=True))
         self._writers = {self._ids[topic]: parsed for topic, parsed in self._ours.items()}
-        self._heads = {topic: HEADER.pack(0, schema_id) for topic, schema_id in self._ids.items()}
 
     async def _confirm(self, topic: str) -> int:
         """The id of our schema, if that schema is really behind it: registries have mixed up both."""
@@ -69,22 +58,17 @@ class Codec:
         self._registry.close()
 
     def encode(self, event: Event) -> bytes:
-        """The event's value.
-
-        ValueError for an instant without a timezone, an amount beyond its digits, a word its enum does not
-        have; TypeError or AttributeError for a field of another type.
-        """
+        """The event's value; ValueError for an instant without a timezone."""
         topic = event.TOPIC
-        if topic in self._generated:
-            return self._heads[topic] + WRITE[topic](event)
         record = event.as_record()
         for name in self._instants[topic]:
             instant = record[name]
             if isinstance(instant, datetime) and instant.tzinfo is None:
                 raise ValueError(f"{topic}: {name} has no timezone")
         out = io.BytesIO()
+        out.write(HEADER.pack(0, self._ids[topic]))
         schemaless_writer(out, self._ours[topic], record)
-        return self._heads[topic] + out.getvalue()
+        return out.getvalue()
 
     async def decode(self, topic: str, value: bytes | None) -> Event:
         """The event in a record of `topic`.
@@ -96,8 +80,6 @@ class Codec:
         if value is None or len(value) < HEADER.size or value[0] != 0:
             raise Undecodable("not in the Confluent wire format")
         schema_id = HEADER.unpack_from(value)[1]
-        if schema_id == self._ids.get(topic) and topic in self._generated:
-            return whole(topic, value)
         writer = self._writers.get(schema_id)
         if writer is None:
             writer = await self._learn(topic, schema_id)

@@ -107,31 +107,23 @@ def test_the_newest_rank_of_a_scope_is_the_greatest_wherever_it_stands(index: Ou
     assert index.newest("acme", "another") is None
 
 
-@pytest.fixture(scope="module")
-def in_memory() -> Iterator[sqlite3.Connection]:
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    db.executescript(SCHEMA)
-    yield db
-    db.close()
-
-
-def merged(read: list[Row]) -> Row:
-    row = read[0]
-    for after in read[1:]:
-        row = better(row, after)
-    return row
-
-
-def stored(db: sqlite3.Connection, read: list[Row]) -> Row:
-    db.execute("DELETE FROM outcome")
-    db.executemany(KEEP_BEST, [(b"id", *row) for row in read])
-    found = db.execute("SELECT state, attempt, never_sent, content FROM outcome").fetchone()
-    return (found[0], found[1], bool(found[2]), found[3])
-
-
 @given(st.lists(rows, min_size=1, max_size=6), st.integers(0, 6))
-def test_memory_and_file_agree_wherever_the_write_falls(
-    in_memory: sqlite3.Connection, read: list[Row], at: int
-) -> None:
-    together = [merged(part) for part in (read[:at], read[at:]) if part]
-    assert stored(in_memory, read) == merged(read) == stored(in_memory, together)
+def test_memory_and_file_agree_wherever_the_write_falls(read: list[Row], at: int) -> None:
+    def stored(each: list[Row]) -> Row:
+        db = sqlite3.connect(":memory:", isolation_level=None)
+        db.executescript(SCHEMA)
+        for row in each:
+            db.execute(KEEP_BEST, (b"id", *row))
+        found = db.execute("SELECT state, attempt, never_sent, content FROM outcome").fetchone()
+        db.close()
+        return (found[0], found[1], bool(found[2]), found[3])
+
+    def merged(each: list[Row]) -> Row:
+        row = each[0]
+        for after in each[1:]:
+            row = better(row, after)
+        return row
+
+    first, rest = read[:at], read[at:]
+    together = [merged(part) for part in (first, rest) if part]
+    assert stored(read) == merged(read) == stored(together)

@@ -73,13 +73,15 @@ class FakeBroker:
         self.reads_commits.set()
         self.generation = 0
         self.at_once = 100
+        self.crashed = False
 
     async def join(self, owner: Owner) -> None:
         self.owner = owner
         self._assign(self.logs)
 
     async def leave(self) -> None:
-        await self.owner.revoked(list(self.logs))
+        if not self.crashed:
+            await self.owner.revoked(list(self.logs))
 
     def _assign(self, partitions: Collection[TopicPartition]) -> None:
         self.generation += 1
@@ -273,6 +275,7 @@ class Desk:
         try:
             yield delivery
         finally:
+            self.broker.crashed = crash
             if crash:
                 for task in [running, *delivery._tasks]:
                     task.cancel()

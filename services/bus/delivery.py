@@ -237,7 +237,7 @@ class Delivery(Generic[E]):
             if not owned.open or not owned.live or owned.halted:
                 continue
             progress = owned.main.progress
-            if not owned.paused:
+            if not owned.paused and not owned.cursors and not owned.suspended:
                 progress.skip_to(self._broker.position(owned.partition))
             far = progress.next - progress.position if progress.unfinished else 0
             room = owned.main.held < WINDOW // 2 and far < SPAN * 3 // 4

@@ -195,21 +195,29 @@ class Owned:
         """The progress that a scope's cursor has now, taken from those that have its records."""
         parent, own = self.parent_of(scope), self.cursors.get(scope)
         items = self.waiting_of(scope)
-        after = max(parent.progress.next, own.progress.next if own else 0, self.floors.get(scope, 0))
+        unfinished = dict.fromkeys(item.at for item in items)
+        after = max(parent.progress.next, own.progress.next if own else 0, self._settled_below(scope))
         first = items[0].at if items else after
         involved = [
             stretch.progress for stretch in {parent, own, *(item.stretch for item in items)} if stretch
         ]
+        finished = {offset for progress in involved for offset in progress.finished if offset > first}
         return Progress(
             next=after,
             reserved=max(progress.reserved for progress in involved),
-            unfinished=dict.fromkeys(item.at for item in items),
-            finished={offset for progress in involved for offset in progress.finished if offset > first},
+            unfinished=unfinished,
+            finished=finished - unfinished.keys(),  # who passed them to an earlier cursor calls them finished
             sent=max(progress.sent for progress in involved),
             doubt_ends=max(progress.doubt_ends for progress in involved),
             exact=parent.progress.exact,
             named={item.at for item in items if item.at in item.stretch.progress.named},
         )
+
+    def _settled_below(self, scope: str) -> int:
+        """Up to where closed cursors have, or had, all records of a scope."""
+        scopes = {scope, scope.partition(".")[0]}
+        closed = [self.cursors[each].progress.until or 0 for each in scopes if each in self.cursors]
+        return max(0, *closed, *(self.floors.get(each, 0) for each in scopes))
 
     def move_behind(self, cursor: Stretch) -> list[bytes]:
         """Makes the records of the cursor's scope its business; where they were is past them.

@@ -6,6 +6,7 @@ exists twice means the first.
 """
 
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
@@ -26,7 +27,12 @@ class HasBusinessDay(Protocol):
 
 def cut_off(biller: HasBusinessDay, day: date) -> datetime:
     """The instant (UTC) at which the business day ends."""
-    return datetime.combine(day, biller.batch.cut_off, biller.timezone).astimezone(UTC)
+    return _cut_off(day, biller.batch.cut_off, biller.timezone)
+
+
+@lru_cache(maxsize=4096)
+def _cut_off(day: date, at: time, timezone: ZoneInfo) -> datetime:
+    return datetime.combine(day, at, timezone).astimezone(UTC)
 
 
 def business_day(biller: HasBusinessDay, at: datetime) -> date:

@@ -29,7 +29,9 @@ BILLERS_PART, OTHERS_PART = WINDOW // 4, WINDOW // 16
 """A biller with a quarter of the window is in the way of one with next to nothing in it."""
 ACCOUNTS_PART = 16
 """Records of one account that are held behind a cursor of its own."""
-HELD_LONG_S = 1.0
+HELD_LONG_S, HELD_LONG_AWAY_S = 5.0, 0.5
+"""Records of a biller that is merely busy get longer than those of one whose partner is away: a backlog that
+moves is in nobody's way, and a cursor would read the topic twice."""
 READ_AT_ONCE = 500
 RETRY_S = 0.25
 MOST_CURSORS = 64
@@ -102,7 +104,7 @@ class Cursors:
 
     def _in_the_way(self, owned: Owned) -> list[str]:
         """The scopes that should go behind a cursor of their own, if any."""
-        before = self._clock.monotonic() - HELD_LONG_S
+        now = self._clock.monotonic()
         main = owned.main.progress
         if main.unfinished and main.next - main.position > SPAN // 2:
             item = next(i for queue in owned.queues.values() for i in queue if i.at == main.position)
@@ -113,7 +115,8 @@ class Cursors:
             biller_of(key)
             for key, queue in owned.queues.items()
             for item in queue
-            if item.stretch is owned.main and item.held_since < before
+            if item.stretch is owned.main
+            and now - item.held_since > (HELD_LONG_AWAY_S if self._away(item.biller) else HELD_LONG_S)
         )
         full = [biller for biller, count in held.items() if count >= BILLERS_PART]
         others = [biller for biller in self._billers if held[biller] < OTHERS_PART]

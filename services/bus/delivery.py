@@ -11,20 +11,21 @@ import asyncio
 import contextlib
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from heapq import heappop, heappush
 from typing import Any, Generic
 
 import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
+from prometheus_client import Counter
 
 from services.bus import metrics
 from services.bus.clock import Clock
 from services.bus.codec import Codec, Undecodable
 from services.bus.commits import Commits
 from services.bus.cursors import WINDOW, Cursors
-from services.bus.doubt import Attempts, Done, Item, Later
+from services.bus.doubt import Answered, Attempts, Done, Item, Later
 from services.bus.lane import E, Lane
 from services.bus.membership import Broker, Gone, Record
 from services.bus.outcomes import OutcomeIndex
@@ -49,6 +50,12 @@ DEAD_LETTERS_IN_A_ROW = 100
 
 class TooManyDeadLetters(Exception):
     """Record after record cannot be decoded: a wrong schema or topic, not bad records."""
+
+
+@lru_cache(maxsize=4096)
+def settled(lane: str, biller: str, state: str) -> Counter:
+    """The counter of one way of ending."""
+    return metrics.SETTLED.labels(lane, biller, state)
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,9 @@ class Delivery(Generic[E]):
         self._stopping = False
         self._dead_in_a_row = 0
         self._failure: Exception | None = None
+        # looked up once: a label costs more than what it counts
+        self._flying = metrics.IN_FLIGHT.labels(lane.name)
+        self._attempted = metrics.ATTEMPT_SECONDS.labels(lane.name).observe
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -305,7 +315,7 @@ class Delivery(Generic[E]):
             return
         for owned, key in self._shares.take():
             self._try(owned, key)
-        metrics.IN_FLIGHT.labels(self.lane.name).set(self._shares.in_flight)
+        self._flying.set(self._shares.in_flight)
 
     def _try(self, owned: Owned, key: bytes) -> None:
         """Begins with a key that has got a place, or gives the place back and says what the key waits for."""
@@ -361,15 +371,21 @@ class Delivery(Generic[E]):
         self._start(self._work(owned, item))
 
     async def _work(self, owned: Owned, item: Item) -> None:
+        """One attempt. The place is free once the partner has answered, the key once the outcome is told."""
         began = self._clock.monotonic()
         try:
-            result = await self._attempt(owned, item)
+            try:
+                result = await self._attempt(owned, item)
+            finally:
+                self._shares.free(item.biller)
+            self._attempted(self._clock.monotonic() - began)
+            if isinstance(result, Answered):
+                self._dispatch()
+                result = await self._attempts.tell(item)
         finally:
-            self._shares.free(item.biller)
             for waiting, key in self._busy.pop((owned.partition.partition, item.key)):
                 self._shares.add(item.biller, (waiting, key))
         self._watchdog.moved()
-        metrics.ATTEMPT_SECONDS.labels(self.lane.name).observe(self._clock.monotonic() - began)
         if isinstance(result, Later):
             delay_s = min(result.delay_s, LONGEST_WAIT_S)
             asyncio.get_running_loop().call_later(delay_s, partial(self._release, owned, (item.key,)))
@@ -379,7 +395,7 @@ class Delivery(Generic[E]):
 
     def _finish(self, owned: Owned, item: Item, state: str) -> None:
         """The one way out of the lane for a record, however it ended."""
-        metrics.SETTLED.labels(self.lane.name, item.biller, state).inc()
+        settled(self.lane.name, item.biller, state).inc()
         item.stretch.progress.finish(item.at)
         queue = owned.queues[item.key]
         queue.popleft()
@@ -388,7 +404,7 @@ class Delivery(Generic[E]):
         else:
             del owned.queues[item.key]
 
-    async def _attempt(self, owned: Owned, item: Item) -> Done | Later:
+    async def _attempt(self, owned: Owned, item: Item) -> Done | Later | Answered:
         try:
             result = await self._attempts.attempt(item, partial(self._ours, owned))
         except Undecodable as error:

@@ -5,7 +5,7 @@ partner cannot still be acting on an earlier request.
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, cast
@@ -17,7 +17,7 @@ from services.bus.breaker import Breakers
 from services.bus.clock import Clock
 from services.bus.codec import Codec
 from services.bus.faults import NotOurs, require_ours, still_ours
-from services.bus.identity import delivery_id, event_id, natural_id
+from services.bus.identity import delivery_key, event_id, natural_id
 from services.bus.lane import (
     Answer,
     CannotSay,
@@ -81,7 +81,7 @@ class Item:
     stretch: "Stretch"
     held_since: float
     logged_at: int = 0
-    outcome_ends: Mapping[int, int] = field(default_factory=dict)
+    outcome_ends: dict[int, int] = field(default_factory=dict)
     proven: bool = False
     believe_at: float = 0.0
     event: Any = None
@@ -109,6 +109,14 @@ class Done:
     state: str
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The partner's part is over; what is left is to `tell` the outcome."""
+
+
+ANSWERED = Answered()
+
+
 class Attempts(Generic[E]):
     """Makes one attempt at a time at a record of a lane."""
 
@@ -127,7 +135,7 @@ class Attempts(Generic[E]):
         self._index = index
         self._breakers = Breakers(lane.name, clock)
 
-    async def attempt(self, item: Item, ours: Callable[[], bool]) -> Done | Later:
+    async def attempt(self, item: Item, ours: Callable[[], bool]) -> Done | Later | Answered:
         """Raises Undecodable for a record that is no event; everything else ends in an answer.
 
         `ours` is asked right before anything is sent to the partner.
@@ -139,14 +147,14 @@ class Attempts(Generic[E]):
                 item.event = self._lane.stamp(event, item.taken_at)
                 item.believe_at = item.believe_from + self._lane.patience(item.event)
             current.set(go_on(dict(item.headers).get("traceparent")))
-            return await self._bring(item) if item.outcome is None else await self._publish(item)
+            return await self._bring(item) if item.outcome is None else ANSWERED
         except RegistryAway as error:
             log.warning("registry_away", lane=self._lane.name, reason=str(error))
             return Later(1.0)
         except NotOurs:
             return Later(NOT_OURS_S)
 
-    async def _bring(self, item: Item) -> Done | Later:
+    async def _bring(self, item: Item) -> Done | Later | Answered:
         event = item.event
         known = self._known(event)
         if known is not None and known.content != event.content:
@@ -168,7 +176,7 @@ class Attempts(Generic[E]):
             if probes:
                 self._breakers.no_verdict(event.biller)
 
-    async def _send(self, item: Item) -> Done | Later:
+    async def _send(self, item: Item) -> Done | Later | Answered:
         """Asks first where the record is in doubt, then delivers; sorts every failure."""
         lane, event = self._lane, item.event
         try:
@@ -216,7 +224,7 @@ class Attempts(Generic[E]):
             item.in_doubt = False
             raise
 
-    async def _ask(self, item: Item) -> Done | Later | None:
+    async def _ask(self, item: Item) -> Done | Later | Answered | None:
         """None when the partner surely does not have it, so that it may be delivered."""
         wait = item.believe_at - self._clock.monotonic()
         answer: Answer = CannotSay("the partner has no look-up", ever=False)
@@ -240,7 +248,7 @@ class Attempts(Generic[E]):
 
     async def _again(
         self, item: Item, kind: str, reason: str, retry_after: float | None = None
-    ) -> Done | Later:
+    ) -> Done | Later | Answered:
         """Full jitter, this record's key only, bounded in time; then parked."""
         self._failed(item.event.biller, kind)
         if item.waited_s >= self._lane.retry_for_s:
@@ -250,7 +258,7 @@ class Attempts(Generic[E]):
         item.waited_s += delay
         return Later(delay)
 
-    async def _away(self, item: Item, error: Outage) -> Done | Later:
+    async def _away(self, item: Item, error: Outage) -> Done | Later | Answered:
         """Waiting for a partner that is away costs no retry time; one away for this record alone parks it."""
         biller = item.event.biller
         self._failed(biller, "outage")
@@ -260,7 +268,7 @@ class Attempts(Generic[E]):
             return await self._settle(item, Parked("outage_of_this_one", error.reason))
         return Later(self._breakers.failed(biller, error.retry_after))
 
-    async def _doubt(self, item: Item, kind: str, reason: str) -> Done | Later:
+    async def _doubt(self, item: Item, kind: str, reason: str) -> Done | Later | Answered:
         item.in_doubt = True
         item.believe_at = item.sent_at + self._lane.patience(item.event)
         return await self._again(item, kind, reason)
@@ -274,21 +282,22 @@ class Attempts(Generic[E]):
 
     def _never_tried(self, item: Item) -> bool:
         """Whether the index's silence proves it: for a record that the commit does not put in doubt."""
-        if not item.proven and self._index is not None:
-            item.proven = self._index.passed(item.outcome_ends) and self._index.covers(item.taken_at)
+        if not item.proven and self._index is not None and self._index.passed(item.outcome_ends):
+            item.outcome_ends.clear()  # of all that came with this assignment: passed once, passed for good
+            item.proven = self._index.covers(item.taken_at)
         return item.proven or self._index is None
 
     def _known(self, event: Any) -> Known | None:
-        return self._index.get(delivery_id(event).bytes) if self._index is not None else None
+        return self._index.get(delivery_key(event)) if self._index is not None else None
 
     def _newer_applied(self, biller: str, scope: str, rank: str) -> bool:
         newest = self._index.newest(biller, scope) if self._index is not None else None
         return newest is not None and rank < newest
 
-    async def _conflict(self, item: Item) -> Done | Later:
+    async def _conflict(self, item: Item) -> Done | Later | Answered:
         """The same natural id with other content: parked under an id that takes in the content."""
         natural = f"{natural_id(item.event)}#{item.event.content}"
-        if self._index is not None and self._index.get(delivery_id(item.event, natural).bytes) is not None:
+        if self._index is not None and self._index.get(delivery_key(item.event, natural)) is not None:
             return Done("known")
         return await self._settle(
             item, Parked("conflict", "this id is taken by other content", never_sent=True), natural=natural
@@ -296,7 +305,7 @@ class Attempts(Generic[E]):
 
     async def _settle(
         self, item: Item, settlement: Settlement, *, looked_up: bool = False, natural: str | None = None
-    ) -> Done | Later:
+    ) -> Done | Later | Answered:
         if self._lane.writes is None:
             return Done(type(settlement).__name__.lower())
         event = item.event
@@ -321,9 +330,9 @@ class Attempts(Generic[E]):
                 at=self._clock.now(),
             ),
         )
-        return await self._publish(item)
+        return ANSWERED
 
-    async def _publish(self, item: Item) -> Done | Later:
+    async def tell(self, item: Item) -> Done | Later:
         """The outcome, acknowledged; the same one again until it is."""
         try:
             await self._publisher.publish(item.outcome)

@@ -8,6 +8,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
+from prometheus_client import Counter
 
 from services.bus import metrics
 from services.bus.clock import Clock
@@ -17,6 +18,8 @@ from services.bus.trace import current_traceparent
 from services.events import BY_TOPIC, Event
 
 Header = tuple[str, bytes]
+Record = tuple[str, bytes | None, bytes | None, list[Header]]
+"""Topic, key, value, headers."""
 PLACES_KEPT = 65_536
 """Keys whose partition is remembered: hashing one in Python costs as much as encoding half an event."""
 
@@ -75,6 +78,9 @@ class Publisher:
 
     async def publish(self, *events: Event, traceparent: str | None = None) -> None:
         """Returns when every event is acknowledged; raises NotAcknowledged when one is not."""
+        if len(events) == 1:
+            await self._send_one(*self._record(events[0], traceparent))
+            return
         for failure in await self.publish_each(events, traceparent):
             if failure is not None:
                 raise failure
@@ -83,29 +89,33 @@ class Publisher:
         self, events: Sequence[Event], traceparent: str | None = None
     ) -> list[NotAcknowledged | None]:
         """Publishes all and tells for each, in order, whether it was acknowledged (None) or not."""
-        return await self._send(
-            [
-                (
-                    event.TOPIC,
-                    key(event).encode(),
-                    self._codec.encode(event),
-                    self._headers(event, traceparent),
-                )
-                for event in events
-            ]
-        )
+        return await self._send([self._record(event, traceparent) for event in events])
 
     async def publish_raw(
         self, topic: str, key: bytes | None, value: bytes | None, headers: list[Header]
     ) -> None:
         """Publishes bytes as they are, such as a dead letter; raises NotAcknowledged."""
-        (failure,) = await self._send([(topic, key, value, headers)])
-        if failure is not None:
-            raise failure
+        await self._send_one(topic, key, value, headers)
 
-    async def _send(
-        self, records: Sequence[tuple[str, bytes | None, bytes | None, list[Header]]]
-    ) -> list[NotAcknowledged | None]:
+    def _record(self, event: Event, traceparent: str | None) -> Record:
+        return event.TOPIC, key(event).encode(), self._codec.encode(event), self._headers(event, traceparent)
+
+    async def _send_one(
+        self, topic: str, record_key: bytes | None, value: bytes | None, headers: list[Header]
+    ) -> None:
+        """The same as `_send` for one record, at half the cost: a lane tells outcomes one by one."""
+        future: asyncio.Future[object] | None = None
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                future = await self._producer.send(topic, value, record_key, headers=headers)
+                await asyncio.shield(future)
+        except (KafkaError, TimeoutError) as error:
+            metrics.NOT_ACKNOWLEDGED.labels(topic).inc()
+            failure = verdict(future) if future is not None else None
+            raise failure or NotAcknowledged(f"{type(error).__name__}: not sent") from None
+        published(topic).inc()
+
+    async def _send(self, records: Sequence[Record]) -> list[NotAcknowledged | None]:
         results: list[NotAcknowledged | None] = [NotAcknowledged("not sent")] * len(records)
         waiting: list[tuple[int, asyncio.Future[object]]] = []
         try:
@@ -141,6 +151,12 @@ class Publisher:
         if trace := traceparent or current_traceparent():
             headers.append(("traceparent", trace.encode()))
         return headers
+
+
+@lru_cache(maxsize=256)
+def published(topic: str) -> Counter:
+    """The topic's own counter: looking it up by label costs more than counting."""
+    return metrics.PUBLISHED.labels(topic)
 
 
 def partition_of(key: bytes | None, partitions: list[int], available: list[int]) -> int:

@@ -36,6 +36,7 @@ SMALL = {
     (cursors, "ACCOUNTS_PART"): 8,
     (cursors, "READ_AT_ONCE"): 5,
     (cursors, "HELD_LONG_S"): 0.5,
+    (cursors, "HELD_LONG_AWAY_S"): 0.2,
     (cursors, "MOST_CURSORS"): 4,
     (delivery, "SPAN"): 48,
     (partition, "SPAN"): 48,

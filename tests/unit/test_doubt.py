@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from services.bus.codec import Codec
-from services.bus.doubt import Attempts, Done, Item, Later
+from services.bus.doubt import Answered, Attempts, Done, Item, Later
 from services.bus.lane import (
     Answer,
     CannotSay,
@@ -107,10 +107,15 @@ class Road:
             stretch=Stretch("", Progress(0, 0), Restored(0)), held_since=0.0,
         )  # fmt: skip
 
+    async def attempt(self, item: Item) -> Done | Later:
+        """One attempt, with the telling of its outcome."""
+        result = await self.attempts.attempt(item, always)
+        return await self.attempts.tell(item) if isinstance(result, Answered) else result
+
     async def to_the_end(self, item: Item, limit: int = 50) -> Done:
         """Attempts until it ends, moving the clock as the lane would wait."""
         for _ in range(limit):
-            result = await self.attempts.attempt(item, always)
+            result = await self.attempt(item)
             if isinstance(result, Done):
                 return result
             self.clock.move(seconds=result.delay_s)
@@ -153,11 +158,11 @@ async def test_not_found_is_believed_only_when_the_partner_cannot_still_act(tmp_
     partner = Partner(says=[NotFound(), NotFound()])
     road = Road(tmp_path, partner)
     item = road.item(in_doubt=True)
-    first = await road.attempts.attempt(item, always)
+    first = await road.attempt(item)
     assert first == Later(PATIENCE_S)
     assert partner.sent == []
     road.clock.move(seconds=PATIENCE_S)
-    assert await road.attempts.attempt(item, always) == Done("posted")
+    assert await road.attempt(item) == Done("posted")
     assert len(partner.sent) == 1
 
 
@@ -202,9 +207,9 @@ async def test_while_a_partner_is_away_one_asks_and_no_retry_time_is_spent(tmp_p
     partner = Partner(does=[fault(Outage)] * 200)
     road = Road(tmp_path, partner, retry_for_s=1.0)
     first, second = road.item(), road.item()
-    assert isinstance(await road.attempts.attempt(first, always), Later)
+    assert isinstance(await road.attempt(first), Later)
     sent = len(partner.sent)
-    assert isinstance(await road.attempts.attempt(second, always), Later)
+    assert isinstance(await road.attempt(second), Later)
     assert len(partner.sent) == sent  # the breaker is open: the second was not sent
     assert await road.to_the_end(first, limit=2000) == Done("posted")
     assert road.clock.monotonic() > 100  # far longer than the retry time, and still not parked
@@ -216,7 +221,7 @@ async def test_an_outage_that_only_one_record_meets_parks_it_and_holds_up_no_oth
     odd = road.item()
     for number in range(20):
         partner.does = [fault(Outage)]
-        result = await road.attempts.attempt(odd, always)
+        result = await road.attempt(odd)
         if isinstance(result, Done):
             break
         road.clock.move(seconds=30)
@@ -277,17 +282,17 @@ async def test_an_outcome_that_is_not_acknowledged_goes_again_as_the_same_fact(t
     road = Road(tmp_path, partner)
     item = road.item()
     road.publisher.away = True
-    assert isinstance(await road.attempts.attempt(item, always), Later)
+    assert isinstance(await road.attempt(item), Later)
     assert road.index.get(b"0" * 16) is None
     road.publisher.away = False
-    assert await road.attempts.attempt(item, always) == Done("posted")
+    assert await road.attempt(item) == Done("posted")
     assert len(partner.sent) == 1
 
 
 async def test_a_registry_that_is_away_is_no_poison(tmp_path: Path) -> None:
     road = Road(tmp_path, Partner())
     road.codec.away = True
-    assert isinstance(await road.attempts.attempt(road.item(), always), Later)
+    assert isinstance(await road.attempt(road.item()), Later)
     assert road.outcomes == []
 
 

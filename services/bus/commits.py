@@ -13,7 +13,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.bus import metrics
-from services.bus.cursors import Cursors
+from services.bus.clock import Clock
+from services.bus.cursors import LATE_S, Cursors
 from services.bus.membership import Broker
 from services.bus.partition import Commit, Owned, Stretch
 from services.bus.progress import Snapshot
@@ -51,6 +52,7 @@ class Commits:
         lane: str,
         broker: Broker,
         cursors: Cursors,
+        clock: Clock,
         in_flight: int,
         *,
         covered: Callable[[Owned, Stretch], None],
@@ -59,6 +61,7 @@ class Commits:
         self._lane = lane
         self._broker = broker
         self._cursors = cursors
+        self._clock = clock
         self._in_flight = in_flight
         self._covered = covered
         self._committed = committed
@@ -99,7 +102,8 @@ class Commits:
             Dirty(owned, stretch, stretch.progress.snapshot(ahead, owned.ticket.generation))
             for owned, stretch in stretches
         ]
-        return [one for one in found if one.stretch.saved != one.commit]
+        now = self._clock.monotonic()
+        return [one for one in found if one.stretch.saved != one.commit or again(one.stretch, now)]
 
     def _last(self, partitions: Collection[Owned]) -> list[Dirty]:
         found = []
@@ -131,13 +135,24 @@ class Commits:
         for one in dirty:
             if one.owned.partition in taken:
                 self._saved(one)
+            else:
+                one.stretch.again_at = self._clock.monotonic() + LATE_S
 
     async def _write_cursor(self, one: Dirty) -> None:
         if await self._cursors.committed(one.owned, one.stretch.scope, one.commit):
             self._saved(one)
             self._cursors.acknowledged(one.owned, one.stretch, one.snapshot)
+        else:
+            one.stretch.again_at = self._clock.monotonic() + LATE_S
 
     def _saved(self, one: Dirty) -> None:
+        if again(one.stretch, self._clock.monotonic()):
+            one.stretch.again_at = None
         one.stretch.saved = one.commit
         one.stretch.progress.acknowledge(one.snapshot)
         self._covered(one.owned, one.stretch)
+
+
+def again(stretch: Stretch, now: float) -> bool:
+    """Whether its newest commit is to be written once more, changed or not."""
+    return stretch.again_at is not None and now >= stretch.again_at

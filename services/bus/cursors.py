@@ -34,6 +34,8 @@ HELD_LONG_S, HELD_LONG_AWAY_S = 5.0, 0.5
 moves is in nobody's way, and a cursor would read the topic twice."""
 READ_AT_ONCE = 500
 RETRY_S = 0.25
+LATE_S = 3.0
+"""How late a commit may land whose connection broke: what the broker had read of it waits in its queue."""
 MOST_CURSORS = 64
 """Of one partition; beyond that it is paused when it is full."""
 
@@ -164,6 +166,7 @@ class Cursors:
         now.reserved, now.named = snapshot.reserved, now.named & snapshot.named
         cursor = Stretch(scope, now, owned.parent_of(scope).doubt)
         cursor.saved = (snapshot.position, snapshot.metadata)
+        cursor.again_at = self._clock.monotonic() + LATE_S
         self._moved(owned, owned.move_behind(cursor))
         owned.opening.discard(scope)
         self._release(owned, owned.suspended.pop(scope))
@@ -231,7 +234,7 @@ class Cursors:
             return
         if cursor.scope in owned.suspended:
             self._release(owned, owned.suspended.pop(cursor.scope))
-        if cursor.over and snapshot.position >= snapshot.until:
+        if cursor.over and snapshot.position >= snapshot.until and cursor.again_at is None:
             owned.cursors.pop(cursor.scope, None)
             owned.floors[cursor.scope] = snapshot.until
             log.info(
@@ -278,6 +281,7 @@ class Cursors:
         if not await self.committed(owned, scope, (snapshot.position, snapshot.metadata)):
             raise KafkaError(f"the cursor of {scope} was not committed")
         cursor.saved = (snapshot.position, snapshot.metadata)
+        cursor.again_at = self._clock.monotonic() + LATE_S
         if restored.until is not None and offset >= restored.until:
             owned.floors[scope] = restored.until
         else:

@@ -110,6 +110,7 @@ class Delivery(Generic[E]):
             lane.name,
             broker,
             self._cursors,
+            clock,
             self._shares.most,
             covered=self._covered,
             committed=self._watchdog.committed,

@@ -49,6 +49,8 @@ class Stretch:
         saved: what the broker has of it; None where nothing is known.
         unreserved: offset and key of records that wait until a commit covers them.
         refilling: its records are being read again.
+        again_at: a commit of it had no answer and may yet land over a later one: from this monotonic
+            instant on the newest is written once more.
     """
 
     scope: str
@@ -57,6 +59,7 @@ class Stretch:
     saved: Commit | None = None
     unreserved: list[tuple[int, bytes]] = field(default_factory=list)
     refilling: bool = False
+    again_at: float | None = None
 
     def has(self, offset: int) -> bool:
         """Whether a record of its scope at this offset is its business."""

@@ -29,6 +29,8 @@ BILLERS_PART, OTHERS_PART = WINDOW // 4, WINDOW // 16
 """A biller with a quarter of the window is in the way of one with next to nothing in it."""
 ACCOUNTS_PART = 16
 """Records of one account that are held behind a cursor of its own."""
+NEARLY_EMPTY = 8
+"""A cursor that has met the lane closes once it holds no more than this part of what it may."""
 HELD_LONG_S, HELD_LONG_AWAY_S = 5.0, 0.5
 """Records of a biller that is merely busy get longer than those of one whose partner is away: a backlog that
 moves is in nobody's way, and a cursor would read the topic twice."""
@@ -95,7 +97,7 @@ class Cursors:
                 cursor.refilling = True
                 self._start(self._refill(owned, cursor, room))
             elif cursor.progress.until is None and (
-                cursor.held <= room // 8
+                cursor.held <= room // NEARLY_EMPTY
                 and cursor.scope not in owned.suspended
                 and parent.next >= max(cursor.progress.known_to, parent.known_to)
             ):

@@ -35,6 +35,7 @@ SMALL = {
     (cursors, "OTHERS_PART"): 3,
     (cursors, "ACCOUNTS_PART"): 8,
     (cursors, "READ_AT_ONCE"): 5,
+    (cursors, "NEARLY_EMPTY"): 3,
     (cursors, "HELD_LONG_S"): 0.5,
     (cursors, "HELD_LONG_AWAY_S"): 0.2,
     (cursors, "MOST_CURSORS"): 4,
@@ -160,7 +161,8 @@ class Schedule:
     def _strike(self) -> None:
         dice, node = self.world.random, self.world.random.choice(self.nodes)
         kind = dice.choice(
-            ("kill",) * 3 + ("stop", "freeze", "freeze", "cut", "cut", "rebalance", "rebalance", "brokers")
+            ("kill",) * 3
+            + ("stop", "freeze", "freeze", "cut", "cut", "rebalance", "rebalance", "brokers", "garble")
         )
         if kind == "kill":
             node.kill(dice.choice((0, dice.randint(0, 60))))
@@ -176,10 +178,26 @@ class Schedule:
             node.cut(dice.uniform(0.5, 7.0))
         elif kind == "rebalance":
             self.brokers.rebalance()
+        elif kind == "garble":
+            self._garble()
         else:
             self.world.note("the brokers are away")
             self.brokers.away = True
             self.world.loop.later(dice.uniform(0.3, 6.0), self.brokers.come_back)
+
+    def _garble(self) -> None:
+        """A partition's commit is no longer readable; then whoever knows more than it dies."""
+        dice = self.world.random
+        where = ("", dice.choice(list(self.brokers.logs)))
+        offset, text = self.brokers.offsets[where]
+        self.brokers.offsets[where] = (
+            offset,
+            dice.choice(("", "somebody else's", text[:-3], text.replace(",", ";"))),
+        )
+        self.world.note("a commit is garbled")
+        for node in self.nodes:
+            node.kill(0)
+            self.world.loop.later(dice.uniform(0.05, 3.0), node.start)
 
     def _make_use_of_it(self) -> None:
         """A cursor's commit of an owner long gone came over that of the present one, which now dies."""

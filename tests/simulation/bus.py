@@ -99,10 +99,13 @@ class Speaker:
 class Index(OutcomeIndex):
     """The real index over the simulated topic; its database outlives the process, unless it is lost."""
 
-    def __init__(self, world: World, outcomes: Outcomes, disk: sqlite3.Connection) -> None:
+    def __init__(
+        self, world: World, outcomes: Outcomes, disk: sqlite3.Connection, away: Callable[[], bool]
+    ) -> None:
         super().__init__(Path("index"), "", PaymentOutcome.TOPIC, cast("Codec", None))
         self._world = world
         self._outcomes = outcomes
+        self._away = away
         self._lags = not world.calm and world.random.random() < 0.4
         self._db = disk
         rows = disk.execute("SELECT partition, next FROM followed").fetchall()
@@ -116,7 +119,7 @@ class Index(OutcomeIndex):
         while True:
             lags = self._lags and not world.calm
             await asyncio.sleep(world.random.uniform(1.0, 5.0) if lags else 0.3)
-            for number, log in enumerate(self._outcomes.logs):
+            for number, log in enumerate(self._outcomes.logs if not self._away() else ()):
                 begin = self._next[number]
                 if new := log[begin : begin + world.random.randint(5, 40)]:
                     self.take(number, new, begin + len(new))

@@ -32,17 +32,22 @@ class Client:
         self.pinned = pinned
         self.certain_until = 0.0
         self.link, self._cursor_link = Link(world), Link(world)
-        self.link.away = self._cursor_link.away = lambda: brokers.away
+        self.link.away = self._cursor_link.away = self.away
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._ticket = Ticket(0, "")
         self._rejoin = asyncio.Event()
+        self._cut_until = 0.0
         self._sequence = 0
         self._written: dict[tuple[str, TopicPartition], int] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     def cut(self, seconds: float) -> None:
-        self.link.cut_until = self._cursor_link.cut_until = self._world.loop.time() + seconds
+        self._cut_until = self._world.loop.time() + seconds
+
+    def away(self) -> bool:
+        """Whether the brokers are out of reach, for all or for this process."""
+        return self._brokers.away or self._world.loop.time() < self._cut_until
 
     async def join(self, owner: Owner) -> None:
         self._owner = owner
@@ -153,7 +158,7 @@ class Client:
 
     def _ready(self, most: int) -> dict[TopicPartition, Sequence[Record]]:
         batches: dict[TopicPartition, Sequence[Record]] = {}
-        if self._brokers.away or self._world.loop.time() < self.link.cut_until:
+        if self.away():
             return batches
         for partition, position in self._positions.items():
             if partition in self._paused or position < 0:

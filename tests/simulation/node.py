@@ -84,10 +84,10 @@ class Node:
             a_lane(site),
             broker=client,
             codec=cast("Codec", site.values),
-            publisher=cast("Publisher", Speaker(site.world, site.outcomes, lambda: site.brokers.away)),
+            publisher=cast("Publisher", Speaker(site.world, site.outcomes, client.away)),
             clock=site.world,
             limits=Limits(in_flight=site.in_flight, grace_s=5.0),
-            index=site.make.index(site.world, site.outcomes, self._disk),
+            index=site.make.index(site.world, site.outcomes, self._disk, client.away),
             billers=site.billers,
         )
         await self.delivery.run()

@@ -175,7 +175,7 @@ class Schedule:
         elif kind == "freeze":
             node.freeze(dice.choice((dice.uniform(0.2, 2.5), dice.uniform(2.5, 8.0))))
         elif kind == "cut":
-            node.cut(dice.uniform(0.5, 7.0))
+            self._cut(node)
         elif kind == "rebalance":
             self.brokers.rebalance()
         elif kind == "garble":
@@ -184,6 +184,14 @@ class Schedule:
             self.world.note("the brokers are away")
             self.brokers.away = True
             self.world.loop.later(dice.uniform(0.3, 6.0), self.brokers.come_back)
+
+    def _cut(self, node: Node) -> None:
+        """Off from the brokers, not from the partners: it comes upon what it had to wait for, others too."""
+        dice = self.world.random
+        seconds = dice.choice((dice.uniform(0.5, 5.0), dice.uniform(10.0, 20.0)))
+        for biller in self.site.billers if dice.random() < 0.6 else ():
+            self._away(biller, 0.0, seconds * dice.uniform(0.4, 0.8))
+        self.world.loop.later(dice.uniform(0.0, 1.0), node.cut, seconds)
 
     def _garble(self) -> None:
         """A partition's commit is no longer readable; then whoever knows more than it dies."""

@@ -63,7 +63,6 @@ class Link:
     def __init__(self, world: World) -> None:
         self._world = world
         self._served_at = 0.0
-        self.cut_until = 0.0
         self.away: Callable[[], bool] = lambda: False
 
     def send(self, serve: Callable[[], Any]) -> "asyncio.Future[Any]":
@@ -78,7 +77,7 @@ class Link:
         lost, unanswered = world.strikes(0.5), world.strikes(0.5)
 
         def arrive() -> None:
-            if lost or self.away() or loop.time() < self.cut_until:
+            if lost or self.away():
                 loop.later(world.random.uniform(0.01, 1.5), give_up)
                 return
             try:

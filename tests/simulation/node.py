@@ -6,6 +6,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import cast
 
+from services.bus import cursors, progress
 from services.bus.codec import Codec
 from services.bus.delivery import Delivery, Limits
 from services.bus.lane import Lane
@@ -125,6 +126,27 @@ class Node:
         if self.runs and self.client is not None:
             self._site.world.note(f"{self._name} is cut off for {seconds:.2f} s")
             self.client.cut(seconds)
+
+    def over_its_bounds(self) -> str:
+        """Which bound of memory or of calls the lane exceeds now, or ''."""
+        lane = self.delivery
+        if not self.runs or lane is None:
+            return ""
+        if lane._shares.in_flight > 2 * self._site.in_flight:
+            return f"{lane._shares.in_flight} in flight"
+        for owned in lane._owned.values():
+            held = [stretch.held for stretch in owned.stretches]
+            if max(held) > progress.SPAN or len(owned.cursors) > cursors.MOST_CURSORS + 2:
+                return f"{held} records held"
+        return ""
+
+    def keeps_something(self) -> str:
+        """What the lane still counts as taken although nothing is left to do, or ''."""
+        lane = self.delivery
+        cut_off = self.client is None or self.client.away()  # then it still has outcomes to say
+        if not self.runs or lane is None or cut_off or not (lane._shares.in_flight or lane._busy):
+            return ""
+        return f"{lane._shares.in_flight} places, {len(lane._busy)} keys"
 
     def lose_disk(self) -> None:
         self._site.world.note(f"{self._name} loses its disk")

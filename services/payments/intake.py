@@ -81,11 +81,10 @@ def routes(bus: Bus, accounts: AccountsView, reader: NoticeReader, bank_files: B
             if not away:
                 failures = await bus.publisher.publish_each([event for _, event in part])
             away = None not in failures
+            metrics.ACCEPTED.labels("payments", biller.slug, "payment").inc(failures.count(None))
             for (index, _), failure in zip(part, failures, strict=True):
                 if failure is not None:
                     results[index].status = "try_again"
-                else:
-                    metrics.ACCEPTED.labels("payments", biller.slug, "payment").inc()
 
     async def take(items: Sequence[object], biller: Biller, via: str, response: Response) -> BatchReceipt:
         results: list[ItemResult] = []

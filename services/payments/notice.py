@@ -112,6 +112,7 @@ class NoticeReader:
     def __init__(self, contract: PaymentContract, support: SupportMatrix) -> None:
         self.contract = contract
         self._support = support
+        self._wires = {name: contract.wire(name) for name in (*READ, *TEXTS)}
         self._own_products = {wire(word): ours for word, ours in contract.own_products.items()}
         self._schedule_kinds = {wire(word): ours for word, ours in contract.schedule_kinds.items()}
 
@@ -194,7 +195,7 @@ class NoticeReader:
 
     def _text(self, told: Mapping[str, object], name: str) -> str | None:
         """A field that has to read as agreed; its own check follows."""
-        value = told.get(self.contract.wire(name))
+        value = told.get(self._wires[name])
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
@@ -206,10 +207,13 @@ class NoticeReader:
 
         A number garbled so matches no account, and the payment is parked.
         """
-        value = told.get(self.contract.wire(name))
-        if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        value = told.get(self._wires[name])
+        if value is None or isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
             return None
-        text = UNPRINTABLE.sub("\ufffd", SPACES.sub(" ", str(value))).strip()
+        text = str(value)
+        if not text.isprintable():
+            text = UNPRINTABLE.sub("\ufffd", SPACES.sub(" ", text))
+        text = text.strip()
         return text[: self._form.max_text].rstrip() or None
 
     def _flag(self, told: Mapping[str, object]) -> bool:

@@ -87,3 +87,10 @@ async def biller_of(
     if any(_speaks_for(other, bus.secrets, scheme, given) for other in billers.values()):
         raise Problem(403, "Not your biller", "The credential is valid, but for another biller.")
     raise wrong_credential()
+
+
+async def speaker(request: Request, biller: str) -> Biller:
+    """The same for a route that is called without the framework; raises its HTTPException besides."""
+    if request.headers.get("authorization", "").lower().startswith("basic "):
+        await _basic(request)  # as the framework does, it refuses what is no pair at all
+    return await biller_of(request, biller)

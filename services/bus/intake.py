@@ -3,6 +3,7 @@
 Observed       trace in and out, one metric and one log line a request, 500 without details
 Crowd          at most so many requests at a time
 Bodies         size, pace, depth, plain and unambiguous (services/bus/bodies.py)
+Direct         routes that are called without the framework (services/bus/direct.py)
 routes         the service's routers, /livez, /readyz, /metrics, /openapi.json
 """
 
@@ -24,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.bus import metrics, trace
 from services.bus.bodies import Bodies, Route, named
+from services.bus.direct import Direct
 from services.bus.openapi import describe
 from services.bus.problem import Problem, send_problem
 from services.bus.publisher import NotAcknowledged
@@ -56,6 +58,7 @@ def create_app(
         app.include_router(router)
     app.include_router(probes(ready or {}))
     add_refusals(app, service)
+    app.add_middleware(Direct, routers=routers, handlers=app.exception_handlers)
     app.add_middleware(
         Bodies,
         clock=bus.clock,

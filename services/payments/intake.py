@@ -11,7 +11,8 @@ from services.bus import metrics
 from services.bus.accounts import AccountsView
 from services.bus.auth import biller_of
 from services.bus.billers import Biller
-from services.bus.bodies import items_of, takes
+from services.bus.bodies import form_of, items_of, takes
+from services.bus.direct import direct
 from services.bus.problem import Problem
 from services.bus.publisher import NotAcknowledged
 from services.bus.service import Bus
@@ -23,6 +24,7 @@ from services.payments.handlers import receive_payment
 from services.payments.notice import NoticeReader
 
 Speaker = Annotated[Biller, Depends(biller_of)]
+MOST_FIELDS = 100
 RETRY_AFTER_S = 2
 AT_ONCE = 500
 """Payments read, or published together, before anybody else gets a turn."""
@@ -119,11 +121,11 @@ def routes(bus: Bus, accounts: AccountsView, reader: NoticeReader, bank_files: B
         response_model=Receipt,
         openapi_extra=takes_body("application/x-www-form-urlencoded", form_schema),
     )
+    @direct
     @takes(texts=True)
     async def pay(request: Request, biller: Speaker) -> Receipt:
         """One posted payment, as IC's form."""
-        form = await request.form(max_files=0, max_fields=100)
-        event = checked(received, dict(form.items()), biller, "form")
+        event = checked(received, await form_of(request, MOST_FIELDS), biller, "form")
         await bus.publisher.publish(event)
         metrics.ACCEPTED.labels("payments", biller.slug, "payment").inc()
         return Receipt(PaymentGUID=event.payment_guid_as_sent or event.payment_guid)

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from services.bus.auth import biller_of
 from services.bus.billers import Biller
-from services.bus.bodies import streams
+from services.bus.bodies import Bodies, streams
 from services.bus.clock import Clock
 from services.bus.intake import create_app
 from services.bus.problem import Problem
@@ -353,7 +353,7 @@ async def test_a_body_that_trickles_is_408(slow: Slow) -> None:
 
     client = make_client(slow)
     app = client._transport.app  # type: ignore[attr-defined]  # the app under the transport
-    app.user_middleware[-1].kwargs["clock"] = Hurried()
+    next(each for each in app.user_middleware if each.cls is Bodies).kwargs["clock"] = Hurried()
     async with client:
 
         async def trickle() -> AsyncIterator[bytes]:

@@ -91,6 +91,6 @@ async def biller_of(
 
 async def speaker(request: Request, biller: str) -> Biller:
     """The same for a route that is called without the framework; raises its HTTPException besides."""
-    if request.headers.get("authorization", "").lower().startswith("basic "):
+    if request.headers.get("authorization", "").lower().partition(" ")[0] == "basic":
         await _basic(request)  # as the framework does, it refuses what is no pair at all
     return await biller_of(request, biller)

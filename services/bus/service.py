@@ -22,6 +22,7 @@ from services.bus.catalog import REPLAY, Topic, load_catalog
 from services.bus.clock import Clock
 from services.bus.codec import Codec
 from services.bus.delivery import Delivery, Limits
+from services.bus.heads import BoundedHeads
 from services.bus.intake import Check, create_app
 from services.bus.lane import Lane
 from services.bus.loop_lag import watch_the_loop
@@ -191,10 +192,9 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
                 port=self.bus.settings.listen_port,
                 log_config=None,
                 access_log=False,
-                http="h11",  # the other parser does not bound a request's head
+                http=BoundedHeads,
                 lifespan="off",
                 timeout_keep_alive=30,
-                h11_max_incomplete_event_size=64 * 1024,
             )
         )
 

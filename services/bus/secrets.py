@@ -4,16 +4,23 @@ import os
 import re
 from pathlib import Path
 
+from services.bus.clock import Clock
 from services.bus.settings import ConfigurationError
 
+LOOK_S = 1.0
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 class Secrets:
-    """Looks secrets up; a changed file is read again, so that a key can be rotated without a restart."""
+    """Looks secrets up; a changed file is read again, so that a key can be rotated without a restart.
 
-    def __init__(self, folder: Path | None = None) -> None:
+    A file is looked at once in LOOK_S at most: every request asks for a secret.
+    """
+
+    def __init__(self, folder: Path | None = None, clock: Clock | None = None) -> None:
         self._folder = folder
+        self._clock = clock or Clock()
+        self._looked: dict[str, float] = {}
         self._read: dict[str, tuple[tuple[int, int, int], str]] = {}
 
     def get(self, name: str) -> str:
@@ -35,6 +42,9 @@ class Secrets:
     def _from_folder(self, name: str) -> str:
         if self._folder is None:
             return ""
+        now = self._clock.monotonic()
+        if name in self._read and now < self._looked[name] + LOOK_S:
+            return self._read[name][1]
         path = self._folder / name
         try:
             found = path.stat()
@@ -49,6 +59,7 @@ class Secrets:
             raise ConfigurationError(
                 [f"secret {name}: {path} cannot be read ({type(error).__name__})"]
             ) from None
+        self._looked[name] = now
         return self._read[name][1]
 
 

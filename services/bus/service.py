@@ -267,11 +267,11 @@ class PlainWorker(mode.Worker):  # type: ignore[misc]  # mode ships no types
 
 def open_bus(settings: Settings) -> Bus:
     """Reads all configuration; raises ConfigurationError with everything that is wrong in it."""
-    secrets = Secrets(settings.secrets)
+    clock = Clock()
+    secrets = Secrets(settings.secrets, clock)
     support = SupportMatrix.load(settings.partners / "support.yaml")
     billers = load_billers(settings.billers, secrets, support)
     catalog = load_catalog(settings.schemas)
-    clock = Clock()
     codec = Codec({name: topic.schema for name, topic in catalog.items()}, Registry(settings.registry))
     publisher = Publisher(settings.bootstrap, f"billbus/{settings.service}", codec, clock)
     plain_http = [biller.slug for biller in billers.values() if biller.plain_http]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -160,6 +161,7 @@ class SupportMatrix:
         return problems
 
 
+@lru_cache(maxsize=4096)
 def wire(value: str) -> str:
     """A wire value as it is compared: letters and digits only, lower case; paths keep their slashes."""
     return re.sub(r"[^a-z0-9/{}=]", "", value.casefold())

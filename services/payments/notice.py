@@ -15,6 +15,7 @@ from services.bus.identity import digest
 from services.bus.support import SupportMatrix, wire
 from services.bus.wire import Malformed, read_contract
 
+CENT = Decimal("0.01")
 LARGEST = Decimal("9999999999.99")
 GUID = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._:-]{1,80}")
 READ = ("payment_guid", "biller_guid", "amount", "convenience_fee", "paid_at")
@@ -234,9 +235,9 @@ class NoticeReader:
             amount = Decimal(text or "") if AMOUNT.fullmatch(text or "") else None
         except InvalidOperation:
             amount = None
-        if amount is None or not 0 <= amount <= LARGEST or amount != amount.quantize(Decimal("0.01")):
+        if amount is None or not 0 <= amount <= LARGEST or amount != (exact := amount.quantize(CENT)):
             raise Malformed(self.contract.wire(name), expected)
-        return amount.quantize(Decimal("0.01"))
+        return exact
 
     def _instant(self, text: str | None, timezone: ZoneInfo) -> datetime:
         """ISO 8601 or one of the contract's formats; without an offset in the biller's timezone."""

@@ -23,6 +23,7 @@ TEXTS = (
     *("invoice_number", "account_as_sent", "card_type", "product", "agent", "schedule_id", "schedule_kind"),
     *("payment_type", "device", "description", "payer_name", "biller_reference"),
 )
+TEXTUAL = (str, int, float, Decimal)
 SPACES = re.compile(r"[\t\n\v\f\r\u2028\u2029]+")
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 AMOUNT = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,4})?")
@@ -199,8 +200,8 @@ class NoticeReader:
         value = told.get(self._wires[name])
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
-            raise Malformed(self.contract.wire(name), "text")
+        if isinstance(value, bool) or not isinstance(value, TEXTUAL):
+            raise Malformed(self._wires[name], "text")
         return str(value).strip() or None
 
     def _plain(self, told: Mapping[str, object], name: str) -> str | None:
@@ -209,7 +210,7 @@ class NoticeReader:
         A number garbled so matches no account, and the payment is parked.
         """
         value = told.get(self._wires[name])
-        if value is None or isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        if value is None or isinstance(value, bool) or not isinstance(value, TEXTUAL):
             return None
         text = str(value)
         if not text.isprintable():

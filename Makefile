@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV_PYTHON := .venv/bin/python
 BIN := .venv/bin
-TESTED := tests/unit tests/contract tests/integration tests/e2e tests/chaos
+TESTED := tests/unit tests/contract tests/simulation tests/integration tests/e2e tests/chaos
 CHECKED := deploy services tests tools benchmarks
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-extra chaos check bench up down status generate lock clean ready ready-dev

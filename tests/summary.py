@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-BUDGETS_S = {"unit": 60, "contract": 60, "integration": 300, "e2e": 420, "chaos": 300}
+BUDGETS_S = {
+    "unit": 60,
+    "contract": 60,
+    "simulation": 120,
+    "integration": 480,
+    "e2e": 300,
+    "chaos": 240,
+}
 TESTS = Path(__file__).parent
 
 

@@ -42,7 +42,7 @@ class TopicReader:
         )
         found = self._consumer.list_topics(self.topic, timeout=10).topics[self.topic].partitions
         self._next = dict.fromkeys(found, 0)
-        self._consumer.assign([TopicPartition(self.topic, number, 0) for number in found])
+        self._go_on()
         self._seen: list[Read] = []
 
     def all(self) -> list[Read]:
@@ -56,9 +56,16 @@ class TopicReader:
         while any(self._next[number] < end for number, end in ends.items()):
             message = self._consumer.poll(QUIET_S)
             assert message is not None, f"{self.topic} gives less than it says it has"
-            assert message.error() is None, message.error()
-            self._take(message)
+            if message.error() is None:
+                self._take(message)
+                continue
+            assert message.error().retriable(), message.error()
+            self._go_on()
+            break  # a broker that just came back: the next look sees more
         return self._seen
+
+    def _go_on(self) -> None:
+        self._consumer.assign([TopicPartition(self.topic, number, at) for number, at in self._next.items()])
 
     def _ask_ends(self) -> dict[TopicPartition, Any]:
         # on a connection of its own: behind a waiting fetch each question would wait as long

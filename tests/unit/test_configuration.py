@@ -11,6 +11,7 @@ from services.bus.billers import load_billers
 from services.bus.secrets import Secrets
 from services.bus.settings import ROOT, ConfigurationError, load_settings
 from services.bus.support import SupportMatrix
+from tests.unit.parts import FakeClock
 
 SUPPORT = SupportMatrix.load(ROOT / "schemas" / "partners" / "support.yaml")
 ACME = ROOT / "deploy" / "local" / "billers" / "acme.yaml"
@@ -74,10 +75,12 @@ def test_a_folder_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_secret_that_changes_is_read_again(tmp_path: Path) -> None:
+    clock = FakeClock()
     (tmp_path / "key").write_text("old")
-    secrets = Secrets(tmp_path)
+    secrets = Secrets(tmp_path, clock)
     assert secrets.get("key") == "old"
     (tmp_path / "key").write_text("newer")
+    clock.move(seconds=1)
     assert secrets.get("key") == "newer"
 
 

@@ -97,7 +97,7 @@ class Witness:
 
     def _take(self, message: Message) -> None:
         if message.error() is not None:
-            if message.error().code() != KafkaError._PARTITION_EOF:
+            if message.error().code() != KafkaError._PARTITION_EOF and not message.error().retriable():
                 raise KafkaException(message.error())
             return
         value, topic = message.value(), message.topic()

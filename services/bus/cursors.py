@@ -99,7 +99,8 @@ class Cursors:
             elif cursor.progress.until is None and (
                 cursor.held <= room // NEARLY_EMPTY
                 and cursor.scope not in owned.suspended
-                and parent.next >= max(cursor.progress.known_to, parent.known_to)
+                and parent.next
+                >= max(cursor.progress.known_to, parent.known_to, owned.settled_below(cursor.scope))
             ):
                 cursor.progress.until = cursor.progress.next = parent.next
                 owned.suspended[cursor.scope] = []  # until the commit that says so is acknowledged

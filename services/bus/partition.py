@@ -199,7 +199,7 @@ class Owned:
         parent, own = self.parent_of(scope), self.cursors.get(scope)
         items = self.waiting_of(scope)
         unfinished = dict.fromkeys(item.at for item in items)
-        after = max(parent.progress.next, own.progress.next if own else 0, self._settled_below(scope))
+        after = max(parent.progress.next, own.progress.next if own else 0, self.settled_below(scope))
         first = items[0].at if items else after
         involved = [
             stretch.progress for stretch in {parent, own, *(item.stretch for item in items)} if stretch
@@ -216,7 +216,7 @@ class Owned:
             named={item.at for item in items if item.at in item.stretch.progress.named},
         )
 
-    def _settled_below(self, scope: str) -> int:
+    def settled_below(self, scope: str) -> int:
         """Up to where closed cursors have, or had, all records of a scope."""
         scopes = {scope, scope.partition(".")[0]}
         closed = [self.cursors[each].progress.until or 0 for each in scopes if each in self.cursors]

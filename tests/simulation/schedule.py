@@ -229,6 +229,15 @@ class Schedule:
         if not self.world.calm:
             self.world.loop.later(0.25, self._watch)
 
+    async def _all_is_given_back(self) -> None:
+        """Also by a process that has only just heard that others have its partitions."""
+        for _ in range(20):
+            await asyncio.sleep(1.0)
+            kept = [what for node in self.nodes if (what := node.keeps_something())]
+            if not kept:
+                return
+        self.world.broken(f"nothing is left to do, and the lane keeps {kept}")
+
     async def live(self) -> None:
         world = self.world
         self.plan()
@@ -245,10 +254,7 @@ class Schedule:
             await asyncio.sleep(1.0)
         else:
             world.broken(f"not drained: {'; '.join(self.judge.left())}")
-        await asyncio.sleep(1.0)
-        for node in self.nodes:
-            if kept := node.keeps_something():
-                world.broken(f"nothing is left to do, and the lane keeps {kept}")
+        await self._all_is_given_back()
         self.judge.end()
 
     def run(self) -> Run:

@@ -21,9 +21,10 @@ test: ready-dev ## all tests that need Python alone, against the real broker and
 test-extra: ready-dev ## the tests that need more than Python
 	@$(VENV_PYTHON) -m pytest -m extra $(ARGS) $(wildcard $(TESTED))
 
-chaos: ready-dev ## a storm of faults over real processes, and its judge; SEED=n, EVENTS=n, MINUTES=n, JSON=file
+chaos: ready-dev ## a storm of faults over real processes and its judge, then 10,000 simulated schedules; SEED=n, EVENTS=n, MINUTES=n, SCHEDULES=n, JSON=file
 	@$(VENV_PYTHON) -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(EVENTS),--events $(EVENTS)) \
 	  $(if $(MINUTES),--minutes $(MINUTES)) $(if $(JSON),--json $(JSON))
+	@$(VENV_PYTHON) -m tests.simulation --schedules $(or $(SCHEDULES),10000) $(if $(SEED),--seed $(SEED))
 
 check: ready-dev ## format, lint, types, import rules and unit tests, in under a minute
 	@$(BIN)/ruff format --check --quiet $(wildcard $(CHECKED))

@@ -92,17 +92,16 @@ class Cursors:
                 self._open_each(owned, self._failing_account(owned, cursor))
             if cursor.refilling or cursor.held > room // 2 or (cursor.progress.until is None and behind):
                 continue
-            parent = owned.parent_of(cursor.scope).progress
             if cursor.progress.next < owned.end_of(cursor):
                 cursor.refilling = True
                 self._start(self._refill(owned, cursor, room))
-            elif cursor.progress.until is None and (
-                cursor.held <= room // NEARLY_EMPTY
+            elif (
+                cursor.progress.until is None
+                and cursor.held <= room // NEARLY_EMPTY
                 and cursor.scope not in owned.suspended
-                and parent.next
-                >= max(cursor.progress.known_to, parent.known_to, owned.settled_below(cursor.scope))
+                and owned.may_close(cursor)
             ):
-                cursor.progress.until = cursor.progress.next = parent.next
+                cursor.progress.until = cursor.progress.next = owned.parent_of(cursor.scope).progress.next
                 owned.suspended[cursor.scope] = []  # until the commit that says so is acknowledged
 
     # -- who is in the way -----------------------------------------------------------------------------

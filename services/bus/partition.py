@@ -216,6 +216,12 @@ class Owned:
             named={item.at for item in items if item.at in item.stretch.progress.named},
         )
 
+    def may_close(self, cursor: Stretch) -> bool:
+        """Whether a cursor has met the lane it came from, past all that an earlier owner knew of either."""
+        lane = self.parent_of(cursor.scope).progress
+        known_to = max(cursor.progress.known_to, lane.known_to, self.settled_below(cursor.scope))
+        return cursor.progress.next >= lane.next >= known_to
+
     def settled_below(self, scope: str) -> int:
         """Up to where closed cursors have, or had, all records of a scope."""
         scopes = {scope, scope.partition(".")[0]}

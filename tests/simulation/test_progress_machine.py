@@ -205,12 +205,8 @@ class CursorMachine(RuleBasedStateMachine):
         cursor = self.owned.cursors.get(scope)
         if cursor is None or cursor.progress.until is not None:
             return
-        parent = self.owned.parent_of(scope).progress
-        if (
-            parent.next >= max(cursor.progress.known_to, parent.known_to)
-            and cursor.progress.next >= parent.next
-        ):
-            cursor.progress.until = cursor.progress.next = parent.next
+        if self.owned.may_close(cursor):
+            cursor.progress.until = cursor.progress.next = self.owned.parent_of(scope).progress.next
             self.commit(scope)
 
     @invariant()

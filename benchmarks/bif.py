@@ -54,8 +54,15 @@ class NoSecrets(Secrets):
 class NoRegistry:
     """Gives every schema an id without asking anyone."""
 
-    async def id_of(self, _topic: str, _schema: Any) -> int:
-        return 1
+    def __init__(self) -> None:
+        self._schemas: list[Any] = []
+
+    async def id_of(self, _topic: str, schema: Any) -> int:
+        self._schemas.append(schema)
+        return len(self._schemas) - 1
+
+    async def schema(self, schema_id: int) -> Any:
+        return self._schemas[schema_id]
 
 
 class Encoding:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -227,13 +227,4 @@ def _linked(invoice: InvoiceIssued, state: State, reason: str | None, now: datet
 
 
 def _again(known: BillLinked, state: State, reason: str | None, now: datetime) -> BillLinked:
-    return BillLinked(
-        biller=known.biller,
-        account=known.account,
-        invoice_number=known.invoice_number,
-        bill_id=known.bill_id,
-        state=state,
-        reason=reason,
-        expires_at=known.expires_at,
-        checked_at=now,
-    )
+    return replace(known, state=state, reason=reason, checked_at=now)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from services.bus.billers import Biller, Billers
+from services.bus.billers import Billers
+from services.bus.imt import ImtCalls
 from services.bus.lane import Rejected
 from services.bus.partner import PartnerHttp, Reply
 from services.bus.secrets import Secrets
@@ -33,11 +34,12 @@ class DataPump:
     """Posts payments and looks them up by PaymentGUID; raises services.bus.partner's errors."""
 
     def __init__(self, partners: PartnerHttp, billers: Billers, secrets: Secrets, imt: Imt) -> None:
-        self._partners = partners
         self._billers = billers
-        self._secrets = secrets
         self._imt = imt
         self._wire = imt.services.datapump
+        self._calls = ImtCalls(
+            SERVICE, partners, secrets, imt, self._wire, lambda biller: biller.imt.datapump
+        )
 
     async def post(self, payment: PaymentReceived, batch_day: date) -> Posting | Rejected:
         """Posts the premium, never the convenience fee; Rejected with IMT's own code where it says no."""
@@ -57,7 +59,7 @@ class DataPump:
             external_reference=guid_at_imt(payment),
         )
         biller = self._billers[payment.biller]
-        reply = await self._call(biller, "post_payment", body=body)
+        reply = await self._calls.call(biller, "post_payment", body=body)
         if not reply.ok:
             return self._no(reply)
         answer = reply.json()
@@ -68,7 +70,7 @@ class DataPump:
 
     async def find(self, biller: str, payment_guid: str) -> Posting | None:
         """The payment that IMT has under a PaymentGUID, or None."""
-        reply = await self._call(self._billers[biller], "read_payment", guid=payment_guid)
+        reply = await self._calls.call(self._billers[biller], "read_payment", guid=payment_guid)
         if not reply.ok:
             if self._imt.errors.code(reply.json()) == "not_found":
                 return None
@@ -96,22 +98,3 @@ class DataPump:
     def _no(self, reply: Reply) -> Rejected:
         code = self._imt.errors.code(reply.json()) or f"status {reply.status}"
         return Rejected(code, f"IMT refused the payment with {reply.status}")
-
-    async def _call(
-        self,
-        biller: Biller,
-        operation: str,
-        *,
-        body: dict[str, object] | None = None,
-        guid: str | None = None,
-    ) -> Reply:
-        called = self._wire.operations[operation]
-        return await self._partners.request(
-            called.method,
-            called.url(biller.imt.datapump, guid=guid),
-            biller=biller.slug,
-            service=SERVICE,
-            headers=self._imt.auth.headers(self._secrets.get(biller.imt.token)),
-            json=body,
-            deadline_s=biller.imt.deadline_s,
-        )

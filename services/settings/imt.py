@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from services.bus.billers import Biller, Billers
+from services.bus.billers import Billers
+from services.bus.imt import ImtCalls
 from services.bus.lane import Posted, Rejected
-from services.bus.partner import PartnerHttp, Reply
+from services.bus.partner import PartnerHttp
 from services.bus.secrets import Secrets
 from services.bus.wire import Imt, WireError, instant
 from services.events import SettingChanged
@@ -26,11 +27,12 @@ class ImtSettings:
     """Sets T/F indicators and reads them; raises services.bus.partner's errors."""
 
     def __init__(self, partners: PartnerHttp, billers: Billers, secrets: Secrets, imt: Imt) -> None:
-        self._partners = partners
         self._billers = billers
-        self._secrets = secrets
         self._imt = imt
         self._wire = imt.services.settings
+        self._calls = ImtCalls(
+            SERVICE, partners, secrets, imt, self._wire, lambda biller: biller.imt.settings
+        )
 
     async def set_indicator(self, setting: SettingChanged, number: str) -> Posted | Rejected:
         """Sets one indicator of IMT's account or policy number; Rejected with IMT's code where it says no."""
@@ -40,7 +42,7 @@ class ImtSettings:
             changed_at=instant(setting.changed_at) if setting.changed_at else None,
             change_id=setting.change_id,
         )
-        reply = await self._call(self._billers[setting.biller], "post_setting", number, body)
+        reply = await self._calls.call(self._billers[setting.biller], "post_setting", body, number=number)
         record = reply.json()
         if not reply.ok:
             code = self._imt.errors.code(record) or f"status {reply.status}"
@@ -55,7 +57,7 @@ class ImtSettings:
 
     async def read_indicator(self, setting: SettingChanged, number: str) -> Standing | None:
         """How one indicator stands at IMT, or None where it was never set."""
-        reply = await self._call(self._billers[setting.biller], "read_settings", number)
+        reply = await self._calls.call(self._billers[setting.biller], "read_settings", number=number)
         record = reply.json()
         if not reply.ok:
             if self._imt.errors.code(record) in _NOT_THERE:
@@ -87,17 +89,3 @@ class ImtSettings:
     def _text(self, item: object, name: str) -> str | None:
         value = self._wire.read(item, name)
         return str(value) if value is not None else None
-
-    async def _call(
-        self, biller: Biller, operation: str, number: str, body: dict[str, object] | None = None
-    ) -> Reply:
-        called = self._wire.operations[operation]
-        return await self._partners.request(
-            called.method,
-            called.url(biller.imt.settings, number=number),
-            biller=biller.slug,
-            service=SERVICE,
-            headers=self._imt.auth.headers(self._secrets.get(biller.imt.token)),
-            json=body,
-            deadline_s=biller.imt.deadline_s,
-        )

@@ -179,11 +179,6 @@ class Progress:
             self.unfinished[offset] = None
         self.next = offset + 1
 
-    def passes(self, offset: int) -> None:
-        """Registers a record that is no business of this stretch."""
-        self.finished.add(offset)
-        self.next = offset + 1
-
     def skip_to(self, position: int | None) -> None:
         """Passes what holds no records, such as a transaction's markers, up to where fetching goes on."""
         if position is not None and position > self.next and not self.unfinished:
@@ -215,11 +210,6 @@ class Progress:
     def known_to(self) -> int:
         """One past the last offset of which this stretch, or an earlier owner of it, knows anything."""
         return max(self.next, self.doubt_ends, max(self.finished | self.named, default=-1) + 1)
-
-    @property
-    def room(self) -> int:
-        """How many offsets beyond the last one seen fit before the metadata would overflow."""
-        return self.position + SPAN - self.next
 
     def snapshot(self, ahead: int, generation: int = 0) -> "Snapshot":
         """What to commit now, all taken from one state.

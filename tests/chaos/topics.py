@@ -13,7 +13,7 @@ from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from deploy.local.day.facts import Id, Outcome
-from deploy.local.day.witness import PAYMENT_OUTCOME, SETTING_OUTCOME
+from deploy.local.day.witness import BY_TOPIC_NAME, PAYMENT_OUTCOME, SETTING_OUTCOME
 from tests.chaos.facts import Place
 
 PAYMENT_RECEIVED = "billing.payment.received.v1"
@@ -44,8 +44,8 @@ class Topics:
         self._consumer = Consumer(
             {"bootstrap.servers": bootstrap, "group.id": "nobody", "enable.auto.commit": False}
         )
-        self._schemas = SchemaRegistryClient({"url": registry})
-        self._decode = AvroDeserializer(self._schemas)
+        self._schemas = SchemaRegistryClient({"url": registry, "timeout": LIMIT_S})
+        self._decode = AvroDeserializer(self._schemas, conf=BY_TOPIC_NAME)
 
     def __enter__(self) -> Topics:
         found = self._consumer.list_topics(timeout=LIMIT_S).topics

@@ -13,7 +13,10 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 
 
 def main(bootstrap: str, registry: str, topics: list[str]) -> None:
-    read = AvroDeserializer(SchemaRegistryClient({"url": registry}))
+    # why not its default: docs/decisions/readers-name-their-subject.md
+    read = AvroDeserializer(
+        SchemaRegistryClient({"url": registry, "timeout": 10}), conf={"subject.name.strategy.type": "TOPIC"}
+    )
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,

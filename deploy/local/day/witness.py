@@ -23,6 +23,8 @@ BILL_LINKED = "billing.bill.linked.v1"
 ACCOUNT_CURRENT = "billing.account.current.v1"
 POLL_S = 0.2
 METADATA_LIMIT_S, REGISTRY_LIMIT_S = 20, 10
+# the deserializer's default asks for associations; see docs/decisions/readers-name-their-subject.md
+BY_TOPIC_NAME = {"subject.name.strategy.type": "TOPIC"}
 
 
 class Witness:
@@ -52,7 +54,7 @@ class Witness:
             {"bootstrap.servers": bootstrap, "group.id": "nobody", "enable.auto.commit": False}
         )
         self._registry = SchemaRegistryClient({"url": registry, "timeout": REGISTRY_LIMIT_S})
-        self._decode = AvroDeserializer(self._registry)
+        self._decode = AvroDeserializer(self._registry, conf=BY_TOPIC_NAME)
         self._thread = threading.Thread(target=self._follow, name="witness", daemon=True)
         self._ending = threading.Event()
         self._failure: Exception | None = None

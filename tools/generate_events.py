@@ -1,4 +1,4 @@
-"""Writes services/events/types.py from schemas/<topic>/v1.avsc: run by `make generate`.
+"""Writes services/events/types.py from the newest schema of each topic in schemas/: run by `make generate`.
 
 Covers the part of Avro that our schemas use: records, enums, arrays, null unions, decimals, dates and
 instants. Anything else stops the run with the field's name.
@@ -7,6 +7,8 @@ instants. Anything else stops the run with the field's name.
 import json
 from pathlib import Path
 from typing import Any
+
+from services.bus.catalog import load_catalog
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = ROOT / "schemas"
@@ -116,10 +118,9 @@ def inward(field: dict[str, Any]) -> str:
 def render() -> str:
     module = Module()
     topics: list[tuple[str, str]] = []
-    for path in sorted(SCHEMAS.glob("*/v1.avsc")):
-        schema = json.loads(path.read_text())
-        module.add(path.parent.name, schema)
-        topics.append((path.parent.name, schema["name"]))
+    for name, topic in load_catalog(SCHEMAS).items():
+        module.add(name, topic.schema)
+        topics.append((name, topic.schema["name"]))
     union = "Event = (\n    " + "\n    | ".join(name for _, name in topics) + "\n)"
     table = "\n".join(f'    "{topic}": {name},' for topic, name in topics)
     index = f"{union}\n\nBY_TOPIC: dict[str, type[Event]] = {{\n{table}\n}}\n"

@@ -1,7 +1,7 @@
 """The topics as `schemas/<topic>/` describes them; everything about a topic is derived from here."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +14,29 @@ DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, kw_only=True)
+class Consumer:
+    """Who reads a topic, and whom to tell before it changes. `fields` is None where it reads whole events."""
+
+    name: str
+    contact: str
+    fields: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deprecation:
+    """Since when a topic is not to be used, what replaces it, and the day from which nothing is written."""
+
+    since: str
+    replaced_by: str
+    ends: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Topic:
-    """One topic. `retention_days` is -1 where records are kept for ever (compacted topics)."""
+    """One topic. `retention_days` is -1 where records are kept for ever (compacted topics).
+
+    `versions` are its schemas, oldest first; all of them stay readable.
+    """
 
     name: str
     title: str
@@ -23,16 +44,17 @@ class Topic:
     owner: str
     stability: str
     since: str
+    deprecated: Deprecation | None
     key: Literal["biller/account", "biller"]
     partitions: int
     cleanup: Literal["delete", "compact"]
     retention_days: int
     pii: bool
     producers: tuple[str, ...]
-    consumers: tuple[str, ...]
+    consumers: tuple[Consumer, ...]
     replay: bool
     dlq: bool
-    schema: dict[str, Any] = field(repr=False)
+    versions: tuple[dict[str, Any], ...] = field(repr=False)
 
     @property
     def subject(self) -> str:
@@ -45,14 +67,14 @@ class Topic:
         return {name: kept * DAY_MS / 1000 for name, kept in days.items() if kept > 0}
 
     @property
-    def schema_text(self) -> str:
-        """The newest schema as it is registered."""
-        return json.dumps(self.schema)
+    def schema(self) -> dict[str, Any]:
+        """The newest schema: what we write with."""
+        return self.versions[-1]
 
     @property
     def short(self) -> str:
-        """The name people use: `payment.received` of `billing.payment.received.v1`."""
-        return ".".join(self.name.split(".")[1:-1])
+        """The name people use: `payment.received` of `billing.payment.received.v1`, `.v2` kept."""
+        return self.name.removeprefix("billing.").removesuffix(".v1")
 
 
 def load_catalog(schemas: Path) -> dict[str, Topic]:
@@ -66,15 +88,29 @@ def load_catalog(schemas: Path) -> dict[str, Topic]:
 
 
 def read_topic(path: Path) -> Topic:
-    """One topic from its topic.yaml and the newest schema beside it."""
+    """One topic from its topic.yaml and the schemas beside it."""
     try:
         stated: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-        newest = max(path.parent.glob("v*.avsc"), key=lambda file: int(file.stem[1:]))
-        for several in ("producers", "consumers"):
-            stated[several] = tuple(stated[several])
-        return Topic(name=path.parent.name, schema=json.loads(newest.read_text()), **stated)
+        stated["producers"] = tuple(stated["producers"])
+        stated["consumers"] = tuple(_consumer(**each) for each in stated["consumers"])
+        if stated["deprecated"] is not None:
+            stated["deprecated"] = Deprecation(**stated["deprecated"])
+        versions = tuple(json.loads(file.read_text(encoding="utf-8")) for file in version_files(path.parent))
+        if not versions:
+            raise ValueError("no v1.avsc beside it")
+        return Topic(name=path.parent.name, versions=versions, **stated)
     except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def version_files(folder: Path) -> list[Path]:
+    """The schemas of a topic's folder, oldest first."""
+    found = [file for file in folder.glob("v*.avsc") if file.stem[1:].isdecimal()]
+    return sorted(found, key=lambda file: int(file.stem[1:]))
+
+
+def _consumer(name: str, contact: str, fields: Iterable[str] | None = None) -> Consumer:
+    return Consumer(name=name, contact=contact, fields=None if fields is None else tuple(fields))
 
 
 def find_topic(catalog: Mapping[str, Topic], name: str) -> Topic | None:

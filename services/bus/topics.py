@@ -3,6 +3,7 @@
 Safe to run again, and from two places at once: whatever another one did meanwhile counts as done.
 """
 
+import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -218,10 +219,7 @@ def _alter(place: Place, wanted: Mapping[str, Wanted]) -> Iterator[Step]:
 def _register(place: Place, catalog: Mapping[str, Topic]) -> Iterator[Step]:
     client, ask = place.registry, place.ask_registry
     for topic in catalog.values():
-        subject, schema = topic.subject, Schema(topic.schema_text, "AVRO")
-
-        def registered(subject: str = subject, schema: Schema = schema) -> bool:
-            return ask(client.lookup_schema, subject, schema) is not None
+        subject = topic.subject
 
         def restricted(subject: str = subject) -> bool:
             return bool(ask(client.get_compatibility, subject) == COMPATIBILITY)
@@ -230,10 +228,17 @@ def _register(place: Place, catalog: Mapping[str, Topic]) -> Iterator[Step]:
             change = Change("compatibility", subject, f"set to {COMPATIBILITY}")
             restrict = partial(ask, client.set_compatibility, subject, COMPATIBILITY)
             yield [change], partial(_or_another, restrict, restricted)
-        if not registered():
-            change = Change("subject", subject, "register the newest schema")
-            register = partial(ask, client.register_schema, subject, schema)
-            yield [change], partial(_or_another, register, registered)
+        # all versions, oldest first: a new registry too refuses what breaks an old one
+        for number, version in enumerate(topic.versions, 1):
+            schema = Schema(json.dumps(version), "AVRO")
+
+            def registered(subject: str = subject, schema: Schema = schema) -> bool:
+                return ask(client.lookup_schema, subject, schema) is not None
+
+            if not registered():
+                change = Change("subject", subject, f"register version {number} of the schema")
+                register = partial(ask, client.register_schema, subject, schema)
+                yield [change], partial(_or_another, register, registered)
 
 
 def _or_another(act: Callable[[], Any], done: Callable[[], bool]) -> None:

@@ -30,7 +30,7 @@ def list_topics(context: typer.Context, as_json: AsJson = False) -> None:
         "dlq": lambda t: "yes" if t.dlq else "no",
         "personal data": lambda t: "yes" if t.pii else "no",
         "written by": lambda t: ", ".join(t.producers),
-        "read by": lambda t: ", ".join(t.consumers),
+        "read by": lambda t: ", ".join(consumer.name for consumer in t.consumers),
         "description": lambda t: t.description,
     }
     show(as_json, "Topics", columns, load_catalog(load_settings().schemas).values())

@@ -21,21 +21,21 @@ class AccountCurrent:
     TOPIC: ClassVar[str] = "billing.account.current.v1"
 
     biller: str
-    """The insurer's slug, as in its biller file."""
+    """The insurer's slug, as in its biller file (ours)."""
     account: str
-    """IMT's canonical account number; '?' and the natural id while no account is known."""
+    """IMT's canonical account number; '?' and the natural id while no account is known (seed: Invoice)."""
     normalised: str
-    """The number as it is matched: no spaces, dashes, leading zeros; upper case."""
+    """The number as it is matched: no spaces, dashes, leading zeros; upper case (seed: IVR)."""
     policies: tuple[str, ...] = ()
-    """Policies, canonical."""
+    """Policies of the account, IMT's canonical numbers (seed: Invoice)."""
     invoice_number: str
-    """Newest invoice."""
+    """The account's newest invoice, IMT's number of it (seed: Invoice)."""
     invoice_date: date
-    """Its date."""
+    """Date of that invoice, a day as printed on the bill (seed: Invoice)."""
     invoices: tuple[str, ...] = ()
-    """Invoice numbers of the account, newest first, 60 at most."""
+    """Invoice numbers of the account, newest first, 60 at most (seed: Invoice)."""
     updated_at: datetime
-    """When this state was written (UTC)."""
+    """When this state was written (UTC) (ours)."""
 
     def as_record(self) -> dict[str, Any]:
         return {
@@ -70,31 +70,31 @@ class BalanceChanged:
     TOPIC: ClassVar[str] = "billing.balance.changed.v1"
 
     biller: str
-    """The insurer's slug, as in its biller file."""
+    """The insurer's slug, as in its biller file (ours)."""
     account: str
-    """IMT's canonical account number; '?' and the natural id while no account is known."""
+    """IMT's canonical account number; '?' and the natural id while no account is known (seed: Adjustments/Balances)."""
     balance_due: Decimal
-    """USD the account owes; 0 when it is in credit."""
+    """USD the account owes; 0 when it is in credit (seed: Adjustments/Balances)."""
     minimum_due: Decimal
-    """USD; equals the balance due."""
+    """USD to be paid at least; equals the balance due (seed: Minimum Payment)."""
     past_due: Decimal
-    """USD past due within the balance."""
+    """USD past due within the balance (seed: Adjustments/Balances)."""
     current_charges: Decimal
-    """USD of current charges within the balance."""
+    """USD of current charges within the balance (seed: Adjustments/Balances)."""
     credit: Decimal
-    """USD in the customer's favour."""
+    """USD in the customer's favour (seed: Adjustments/Balances)."""
     previous_balance_due: Decimal | None = None
-    """USD owed before, where known."""
+    """USD owed before, where known (seed: Adjustments/Balances)."""
     cause: BalanceCause
-    """Why: as IMT names it, else how we came to know."""
+    """Why: as IMT names it, else how we came to know (seed: Adjustments/Balances)."""
     as_of: datetime
-    """IMT's as-of instant; where IMT names none, when the request was sent."""
+    """IMT's as-of instant (UTC); where IMT names none, when the request was sent (seed: Adjustments/Balances)."""
     as_of_assumed: bool = False
-    """True when as_of is the instant of our request."""
+    """True when as_of is the instant of our request (ours)."""
     polled: bool = False
-    """True when the poll found it: the next poll goes on from as_of."""
+    """True when the poll found it: the next poll goes on from as_of (ours)."""
     observed_at: datetime
-    """When we learned of it (UTC)."""
+    """When we learned of it (UTC) (ours)."""
 
     def as_record(self) -> dict[str, Any]:
         return {
@@ -139,25 +139,25 @@ class BalanceCurrent:
     TOPIC: ClassVar[str] = "billing.balance.current.v1"
 
     biller: str
-    """The insurer's slug, as in its biller file."""
+    """The insurer's slug, as in its biller file (ours)."""
     account: str
-    """IMT's canonical account number; '?' and the natural id while no account is known."""
+    """IMT's canonical account number; '?' and the natural id while no account is known (seed: Adjustments/Balances)."""
     balance_due: Decimal
-    """USD the account owes; 0 when it is in credit."""
+    """USD the account owes; 0 when it is in credit (seed: Adjustments/Balances)."""
     minimum_due: Decimal
-    """USD; equals the balance due."""
+    """USD to be paid at least; equals the balance due (seed: Minimum Payment)."""
     past_due: Decimal
-    """USD past due within the balance."""
+    """USD past due within the balance (seed: Adjustments/Balances)."""
     current_charges: Decimal
-    """USD of current charges within the balance."""
+    """USD of current charges within the balance (seed: Adjustments/Balances)."""
     credit: Decimal
-    """USD in the customer's favour."""
+    """USD in the customer's favour (seed: Adjustments/Balances)."""
     as_of: datetime
-    """IMT's as-of instant of this balance."""
+    """IMT's as-of instant (UTC) of this balance (seed: Adjustments/Balances)."""
     polled_as_of: datetime | None = None
-    """As-of of the last change that a poll found on this account."""
+    """As-of (UTC) of the last change that a poll found on this account (seed: Adjustments/Balances)."""
     updated_at: datetime
-    """When this state was written (UTC)."""
+    """When this state was written (UTC) (ours)."""
 
     def as_record(self) -> dict[str, Any]:
         return {
@@ -194,15 +194,15 @@ class BatchTotal:
     """Totals of one tender and product."""
 
     tender: str
-    """Tender."""
+    """Tender, as received (seed: Batch Closure)."""
     product: str
-    """Product."""
+    """Product, as received (seed: Batch Closure)."""
     count: int
-    """Payments."""
+    """Payments, each PaymentGUID once (seed: Batch Closure)."""
     amount: Decimal
-    """USD of premium."""
+    """USD of premium (seed: Batch Closure)."""
     convenience_fee: Decimal
-    """USD of convenience fees."""
+    """USD of convenience fees (seed: Batch Closure)."""
 
     def as_record(self) -> dict[str, Any]:
         return {
@@ -229,13 +229,13 @@ class AgentTotal:
     """Totals of one agent."""
 
     agent: str
-    """Agent."""
+    """Agent who took the payments, as received (seed: AgentConnect)."""
     count: int
-    """Payments."""
+    """Payments, each PaymentGUID once (seed: AgentConnect)."""
     amount: Decimal
-    """USD of premium."""
+    """USD of premium (seed: AgentConnect)."""
     convenience_fee: Decimal
-    """USD of convenience fees."""
+    """USD of convenience fees (seed: AgentConnect)."""
 
     def as_record(self) -> dict[str, Any]:
         return {
@@ -260,11 +260,11 @@ class OffsetRange:
     """What the batch covers in one partition of payment.received."""
 
     partition: int
-    """Partition."""
+    """Number of the partition (ours)."""
     begin: int
-    """First offset."""
+    """First offset of the batch (ours)."""
     end: int
-    """One past the last offset."""
+    """One past the last offset of the batch (ours)."""
 
     def as_record(self) -> dict[str, Any]:
         return {
@@ -289,31 +289,31 @@ class BatchClosed:
     TOPIC: ClassVar[str] = "billing.batch.closed.v1"
 
     biller: str
-    """The insurer's slug, as in its biller file."""
+    """The insurer's slug, as in its biller file (ours)."""
     batch_day: date
-    """Business day in the biller's timezone."""
+    """Business day in the biller's timezone (seed: Batch Closure)."""
     opened_at: datetime
-    """Cut-off that opened it (UTC)."""
+    """Cut-off that opened it (UTC) (seed: Batch Closure)."""
     closed_at: datetime
-    """Cut-off that closed it (UTC)."""
+    """Cut-off that closed it (UTC) (seed: Batch Closure)."""
     count: int
-    """Approved payments received, each PaymentGUID once."""
+    """Approved payments received, each PaymentGUID once (seed: Batch Closure)."""
     amount: Decimal
-    """USD of premium received."""
+    """USD of premium received (seed: Batch Closure)."""
     convenience_fee: Decimal
-    """USD of convenience fees."""
+    """USD of convenience fees (seed: Batch Closure)."""
     totals: tuple[BatchTotal, ...] = ()
-    """By tender and product."""
+    """By tender and product (seed: Batch Closure)."""
     agents: tuple[AgentTotal, ...] = ()
-    """AgentConnect payments by agent."""
+    """AgentConnect payments by agent (seed: AgentConnect)."""
     declined: int = 0
-    """Payments with approved false, not in the totals."""
+    """Payments with approved false, not in the totals (seed: Payments)."""
     repeats: int = 0
-    """Notifications of a PaymentGUID already counted."""
+    """Notifications of a PaymentGUID already counted (seed: Payments)."""
     ranges: tuple[OffsetRange, ...] = ()
-    """Offsets, one entry a partition."""
+    """Offsets, one entry a partition (seed: Batch Closure)."""
     rule: str
-    """The biller's closure rule (seed: Batch Closure, custom; assumed)."""
+    """The biller's closure rule; assumed (seed: Batch Closure)."""
 
     def as_record(self) -> dict[str, Any]:
         return {
@@ -358,21 +358,21 @@ class BillLinked:
     TOPIC: ClassVar[str] = "billing.bill.linked.v1"
 
     biller: str
-    """The insurer's slug, as in its biller file."""
+    """The insurer's slug, as in its biller file (ours)."""
     account: str
-    """IMT's canonical account number; '?' and the natural id while no account is known."""
+    """IMT's canonical account number; '?' and the natural id while no account is known (seed: Bill Images)."""
     invoice_number: str
-    """IMT's invoice number."""
+    """IMT's invoice number (seed: Bill Images)."""
     bill_id: str
-    """IMT's reference of the PDF."""
+    """IMT's reference of the PDF (seed: Bill Images)."""
     state: LinkState
-    """unchecked: IMT could not be asked for too long."""
+    """unchecked: IMT could not be asked for too long (seed: Bill Images)."""
     reason: str | None = None
-    """Why it is not live."""
+    """Why it is not live (ours)."""
     expires_at: datetime
-    """Instant (UTC) from which the link is dead."""
+    """Instant (UTC) from which the link is dead (seed: Bill Images)."""
     checked_at: datetime
-    """When this was found (UTC)."""
+    """When this was found (UTC) (ours)."""
 
     def as_record(self) -> dict[str, Any]:
         return {
@@ -405,13 +405,13 @@ class AppliedSetting:
     """The last value applied for one number and indicator."""
 
     number: str
-    """Account or policy number."""
+    """Account or policy number, IMT's (seed: Change Log)."""
     indicator: str
-    """autopay, paperless or account_link."""
+    """autopay, paperless or account_link (seed: Change Log)."""
     value: bool
-    """Value."""
+    """True: enrolled, paperless, linked (seed: Change Log)."""
     rank: str
-    """Order; the greater one is newer."""
+    """Order within number and indicator; the greater one is newer (ours)."""
 
     def as_record(self) -> dict[str, Any]:
         return {
@@ -438,19 +438,19 @@ class EnrollmentCurrent:
     TOPIC: ClassVar[str] = "billing.enrollment.current.v1"
 
     biller: str
-    """The insurer's slug, as in its biller file."""
+    """The insurer's slug, as in its biller file (ours)."""
     account: str
-    """IMT's canonical account number; '?' and the natural id while no account is known."""
+    """IMT's canonical account number; '?' and the natural id while no account is known (seed: Change Log)."""
     autopay: bool | None = None
-    """Autopay; null while nothing is known."""
+    """Autopay; null while nothing is known (seed: AutoPay Enrollment)."""
     paperless: bool | None = None
-    """Paperless; null while nothing is known."""
+    """Paperless; null while nothing is known (seed: Paperless Enrollment)."""
     linked: bool | None = None
-    """Linked at IC; null while nothing is known."""
+    """Linked at IC; null while nothing is known (seed: Account Linking)."""
     applied: tuple[AppliedSetting, ...] = ()
-    """Last applied by number and indicator."""
+    """Last applied by number and indicator (seed: Change Log)."""
     updated_at: datetime
-    """When this state was written (UTC)."""
+    """When this state was written (UTC) (ours)."""
 
     def as_record(self) -> dict[str, Any]:
         return {
@@ -481,13 +481,13 @@ class Refusal:
     """Why one row was refused."""
 
     line: int
-    """Line in the file, the header being line 1."""
+    """Line in the file, the header being line 1 (seed: Invoice)."""
     column: str
-    """Column name."""
+    """Name of the column in the file (seed: Invoice)."""
     expected: str
-    """What was expected."""
+    """What was expected (seed: Invoice)."""
     found: str
-    """What stood there; masked in personal columns."""
+    """What stood there; masked in personal columns (seed: Invoice)."""
 
     def as_record(self) -> dict[str, Any]:
         return {
@@ -514,29 +514,29 @@ class FileReceived:
     TOPIC: ClassVar[str] = "billing.file.received.v1"
 
     biller: str
-    """The insurer's slug, as in its biller file."""
+    """The insurer's slug, as in its biller file (ours)."""
     file_id: str
-    """SHA-256 (hex) of the file."""
+    """SHA-256 (hex) of the file (seed: Invoice)."""
     file_name: str
-    """Name as delivered, without folders."""
+    """Name as delivered, without folders (seed: Invoice)."""
     state: FileState
-    """refused: nothing of it was published."""
+    """refused: nothing of it was published (ours)."""
     reason: str | None = None
-    """Why the whole file was refused."""
+    """Why the whole file was refused (ours)."""
     rows: int
-    """Data rows seen."""
+    """Data rows seen (seed: Invoice)."""
     accepted: int
-    """Rows published as invoice.issued."""
+    """Rows published as invoice.issued (seed: Invoice)."""
     unchanged: int = 0
-    """Of the accepted rows: those of the same content as in an earlier file, and settled by then."""
+    """Of the accepted rows: those of the same content as in an earlier file, and settled by then (seed: Invoice)."""
     refused: int
-    """Rows refused."""
+    """Rows refused (seed: Invoice)."""
     balance_due: Decimal
-    """USD: control total of the accepted rows."""
+    """USD: control total of the accepted rows (seed: Invoice)."""
     refusals: tuple[Refusal, ...] = ()
-    """The first 1,000 refusals."""
+    """The first 1,000 refusals (seed: Invoice)."""
     received_at: datetime
-    """When the file was taken (UTC)."""
+    """When the file was taken (UTC) (ours)."""
 
     def as_record(self) -> dict[str, Any]:
         return {
@@ -579,71 +579,71 @@ class InvoiceIssued:
     TOPIC: ClassVar[str] = "billing.invoice.issued.v1"
 
     biller: str
-    """The insurer's slug, as in its biller file."""
+    """The insurer's slug, as in its biller file (ours)."""
     account: str
-    """IMT's canonical account number; '?' and the natural id while no account is known."""
+    """IMT's canonical account number; '?' and the natural id while no account is known (seed: Invoice)."""
     invoice_number: str
-    """IMT's invoice number, unique within the biller."""
+    """IMT's invoice number, unique within the biller (seed: Invoice)."""
     file_id: str
-    """SHA-256 (hex) of the BIF file it came in."""
+    """SHA-256 (hex) of the BIF file it came in (seed: Invoice)."""
     row: int
-    """Line of the row in that file, the header being line 1."""
+    """Line of the row in that file, the header being line 1 (seed: Invoice)."""
     policies: tuple[str, ...] = ()
-    """Policies billed on this account."""
+    """Policies billed on this account (seed: Invoice)."""
     customer_id: str | None = None
-    """IMT's customer number."""
+    """IMT's customer number (seed: Invoice)."""
     customer_name: str
-    """Name on the bill."""
+    """Name on the bill (seed: Invoice)."""
     address1: str | None = None
-    """Street address."""
+    """Street address (seed: Invoice)."""
     address2: str | None = None
-    """Second address line."""
+    """Second address line (seed: Invoice)."""
     city: str | None = None
-    """City."""
+    """City (seed: Invoice)."""
     region: str | None = None
-    """State, two letters."""
+    """State, two letters (seed: Invoice)."""
     postal_code: str | None = None
-    """ZIP code."""
+    """ZIP code (seed: Invoice)."""
     phone: str | None = None
-    """Telephone."""
+    """Telephone (seed: Invoice)."""
     email: str | None = None
-    """E-mail address."""
+    """E-mail address (seed: Invoice)."""
     invoice_date: date
-    """Date of the bill."""
+    """Date of the bill, a day as printed on it (seed: Invoice)."""
     due_date: date
-    """Date the bill is due."""
+    """Date the bill is due, a day as printed on it (seed: Invoice)."""
     autopay_collection_date: date | None = None
-    """Day on which IC collects by autopay (seed: AutoPay Collection Date, in BIF)."""
+    """Day on which IC collects by autopay, in the biller's timezone (seed: AutoPay Collection Date)."""
     past_due: Decimal
-    """USD carried forward from earlier bills."""
+    """USD carried forward from earlier bills (seed: Balance Forward)."""
     current_charges: Decimal
-    """USD charged by this bill."""
+    """USD charged by this bill (seed: Balance Forward)."""
     balance_due: Decimal
     """USD due: past due plus current charges, 0 for a credit (seed: Balance Forward)."""
     minimum_due: Decimal
-    """USD; always the balance due (seed: Minimum Payment)."""
+    """USD to be paid at least; always the balance due (seed: Minimum Payment)."""
     credit: Decimal
-    """USD in the customer's favour, kept apart."""
+    """USD in the customer's favour, kept apart (seed: Balance Forward)."""
     first_notify_date: date | None = None
-    """First e-mail notice, biller's business day (seed: Email Notification Schedule)."""
+    """First e-mail notice, a day in the biller's timezone (seed: Email Notification Schedule)."""
     second_notify_date: date | None = None
-    """Second e-mail notice, biller's business day (seed: Email Notification Schedule)."""
+    """Second e-mail notice, a day in the biller's timezone (seed: Email Notification Schedule)."""
     third_notify_date: date | None = None
-    """Third e-mail notice, biller's business day (seed: Email Notification Schedule)."""
+    """Third e-mail notice, a day in the biller's timezone (seed: Email Notification Schedule)."""
     autopay: bool
-    """Autopay indicator at IMT when the bill was issued."""
+    """Autopay indicator at IMT when the bill was issued (seed: AutoPay Enrollment)."""
     paperless: bool
-    """Paperless indicator; IC is told its inverse, PaperInvoices."""
+    """Paperless indicator; IC is told its inverse, PaperInvoices (seed: Paperless Enrollment)."""
     bill_id: str
-    """IMT's reference of the bill's PDF."""
+    """IMT's reference of the bill's PDF (seed: Bill Images)."""
     bill_link: str
-    """Signed, expiring link to the PDF (seed: PDF Linking)."""
+    """Signed, expiring link to the PDF (seed: Bill Images)."""
     bill_link_expires_at: datetime
-    """Instant (UTC) from which the link is dead."""
+    """Instant (UTC) from which the link is dead (seed: Bill Images)."""
     content: str
-    """Digest (16 hex digits) of the row's values."""
+    """Digest (16 hex digits) of the row's values (ours)."""
     issued_at: datetime
-    """When the intake took the row (UTC)."""
+    """When the intake took the row (UTC) (ours)."""
 
     def as_record(self) -> dict[str, Any]:
         return {
@@ -728,45 +728,45 @@ class InvoiceOutcome:
     TOPIC: ClassVar[str] = "billing.invoice.outcome.v1"
 
     biller: str
-    """The insurer's slug, as in its biller file."""
+    """The insurer's slug, as in its biller file (ours)."""
     account: str
-    """IMT's canonical account number; '?' and the natural id while no account is known."""
+    """IMT's canonical account number; '?' and the natural id while no account is known (seed: Invoice)."""
     natural_id: str
-    """The partner's own id of what was delivered."""
+    """The partner's own id of what was delivered (ours)."""
     event_id: str
-    """ce_id of the fact that was delivered."""
+    """ce_id of the fact that was delivered (ours)."""
     state: OutcomeState
-    """What became of it."""
+    """What became of it (ours)."""
     reason: str | None = None
-    """Short machine-readable reason; null when posted."""
+    """Short machine-readable reason; null when posted (ours)."""
     detail: str | None = None
-    """One sentence for a person; never personal data."""
+    """One sentence for a person; never personal data (ours)."""
     attempt: int = 1
-    """Delivery attempts made so far, 1 for the first."""
+    """Delivery attempts made so far, 1 for the first (ours)."""
     never_sent: bool = False
-    """True when no request for it ever left; a retry then needs no look-up."""
+    """True when no request for it ever left; a retry then needs no look-up (ours)."""
     looked_up: bool = False
-    """True when the partner was asked and already had it."""
+    """True when the partner was asked and already had it (ours)."""
     partner_reference: str | None = None
-    """The partner's reference for the effect."""
+    """The partner's reference for the effect (ours)."""
     content: str = ''
-    """Digest (16 hex digits) of what the partner sent; tells a repeat from a conflict."""
+    """Digest (16 hex digits) of what the partner sent; tells a repeat from a conflict (ours)."""
     scope: str | None = None
-    """What a newer value replaces: account, or account, number and indicator."""
+    """What a newer value replaces: account, or account, number and indicator (ours)."""
     rank: str | None = None
-    """Order within the scope; the greater one is newer."""
+    """Order within the scope; the greater one is newer (ours)."""
     origin_topic: str
-    """Where the delivered record stood."""
+    """Topic of the delivered record (ours)."""
     origin_partition: int
-    """Its partition."""
+    """Partition of the delivered record (ours)."""
     origin_offset: int
-    """Its offset."""
+    """Offset of the delivered record (ours)."""
     settled_at: datetime
-    """When this outcome was decided (UTC)."""
+    """When this outcome was decided (UTC) (ours)."""
     invoice_number: str
-    """IMT's invoice number."""
+    """IMT's invoice number (seed: Invoice)."""
     file_id: str
-    """SHA-256 (hex) of the BIF file it came in."""
+    """SHA-256 (hex) of the BIF file it came in (seed: Invoice)."""
 
     def as_record(self) -> dict[str, Any]:
         return {
@@ -825,19 +825,19 @@ class OperationAudited:
     TOPIC: ClassVar[str] = "billing.operation.audited.v1"
 
     biller: str | None = None
-    """Biller concerned, where one is."""
+    """Biller concerned, where one is (ours)."""
     operator: str
-    """Who."""
+    """Who did it, the name of a login (ours)."""
     action: str
-    """Verb, such as replay or dismiss."""
+    """Verb, such as replay or dismiss (ours)."""
     target: str
-    """What it was done to; never personal data."""
+    """What it was done to; never personal data (ours)."""
     reason: str
-    """Why, in the operator's words."""
+    """Why, in the operator's words (ours)."""
     result: str
-    """What came of it."""
+    """What came of it (ours)."""
     at: datetime
-    """When (UTC)."""
+    """When it was done (UTC) (ours)."""
 
     def as_record(self) -> dict[str, Any]:
         return {
@@ -870,49 +870,49 @@ class PaymentOutcome:
     TOPIC: ClassVar[str] = "billing.payment.outcome.v1"
 
     biller: str
-    """The insurer's slug, as in its biller file."""
+    """The insurer's slug, as in its biller file (ours)."""
     account: str
-    """IMT's canonical account number; '?' and the natural id while no account is known."""
+    """IMT's canonical account number; '?' and the natural id while no account is known (seed: Payments)."""
     natural_id: str
-    """The partner's own id of what was delivered."""
+    """The partner's own id of what was delivered (ours)."""
     event_id: str
-    """ce_id of the fact that was delivered."""
+    """ce_id of the fact that was delivered (ours)."""
     state: OutcomeState
-    """What became of it."""
+    """What became of it (ours)."""
     reason: str | None = None
-    """Short machine-readable reason; null when posted."""
+    """Short machine-readable reason; null when posted (ours)."""
     detail: str | None = None
-    """One sentence for a person; never personal data."""
+    """One sentence for a person; never personal data (ours)."""
     attempt: int = 1
-    """Delivery attempts made so far, 1 for the first."""
+    """Delivery attempts made so far, 1 for the first (ours)."""
     never_sent: bool = False
-    """True when no request for it ever left; a retry then needs no look-up."""
+    """True when no request for it ever left; a retry then needs no look-up (ours)."""
     looked_up: bool = False
-    """True when the partner was asked and already had it."""
+    """True when the partner was asked and already had it (ours)."""
     partner_reference: str | None = None
-    """The partner's reference for the effect."""
+    """The partner's reference for the effect (ours)."""
     content: str = ''
-    """Digest (16 hex digits) of what the partner sent; tells a repeat from a conflict."""
+    """Digest (16 hex digits) of what the partner sent; tells a repeat from a conflict (ours)."""
     scope: str | None = None
-    """What a newer value replaces: account, or account, number and indicator."""
+    """What a newer value replaces: account, or account, number and indicator (ours)."""
     rank: str | None = None
-    """Order within the scope; the greater one is newer."""
+    """Order within the scope; the greater one is newer (ours)."""
     origin_topic: str
-    """Where the delivered record stood."""
+    """Topic of the delivered record (ours)."""
     origin_partition: int
-    """Its partition."""
+    """Partition of the delivered record (ours)."""
     origin_offset: int
-    """Its offset."""
+    """Offset of the delivered record (ours)."""
     settled_at: datetime
-    """When this outcome was decided (UTC)."""
+    """When this outcome was decided (UTC) (ours)."""
     amount: Decimal
-    """USD of premium."""
+    """USD of premium (seed: Payments)."""
     tender: str
-    """As received."""
+    """Tender, as received (seed: Payments)."""
     product: str
-    """As received."""
+    """Product, as received (seed: Payments)."""
     batch_day: date | None = None
-    """Business day of the IMT batch it was posted to."""
+    """Business day of the IMT batch it was posted to, in the biller's timezone (seed: Batch Closure)."""
 
     def as_record(self) -> dict[str, Any]:
         return {
@@ -975,55 +975,55 @@ class PaymentReceived:
     TOPIC: ClassVar[str] = "billing.payment.received.v1"
 
     biller: str
-    """The insurer's slug, as in its biller file."""
+    """The insurer's slug, as in its biller file (ours)."""
     account: str
-    """IMT's canonical account number; '?' and the natural id while no account is known."""
+    """IMT's canonical account number; '?' and the natural id while no account is known (seed: Payments)."""
     payment_guid: str
-    """IC's PaymentGUID, lower case and without braces: the natural id."""
+    """IC's PaymentGUID, lower case and without braces: the natural id (seed: Payments)."""
     payment_guid_as_sent: str | None = None
-    """PaymentGUID as IC spells it, which is also how IMT has it; null: as payment_guid."""
+    """PaymentGUID as IC spells it, which is also how IMT has it; null: as payment_guid (seed: Payments)."""
     invoice_number: str | None = None
-    """Invoice named by IC, verbatim."""
+    """Invoice named by IC, verbatim (seed: Payments)."""
     account_as_sent: str | None = None
-    """Account number as a person or a bank typed it, verbatim."""
+    """Account number as a person or a bank typed it, verbatim (seed: Payments)."""
     resolution: Resolution
-    """How the account was resolved at intake."""
+    """How the account was resolved at intake (ours)."""
     candidates: tuple[str, ...] = ()
-    """Accounts that matched when more than one did."""
+    """Accounts that matched when more than one did (ours)."""
     amount: Decimal
-    """USD of premium."""
+    """USD of premium (seed: Payments)."""
     convenience_fee: Decimal
-    """USD that IC keeps; never reaches the policy."""
+    """USD that IC keeps; never reaches the policy (seed: Payments)."""
     approved: bool
-    """False: IC recorded an attempt, no money was collected."""
+    """False: IC recorded an attempt, no money was collected (seed: Payments)."""
     tender: str
-    """card, eft or what IC sent, verbatim."""
+    """card, eft or what IC sent, verbatim (seed: Payments)."""
     card_type: str | None = None
-    """Card brand as sent."""
+    """Card brand as sent (seed: Payments)."""
     product: str
-    """Channel: portal, agent_connect, ivr, online_bank_direct, scheduled, or the unsupported product's slug."""
+    """Channel: portal, agent_connect, ivr, online_bank_direct, scheduled, or the unsupported product's slug (seed: Payments)."""
     agent: str | None = None
     """Agent who took the payment (seed: AgentConnect)."""
     schedule_id: str | None = None
-    """IC's schedule (seed: Scheduled Payments)."""
+    """IC's id of the schedule that paid (seed: Scheduled Payments)."""
     schedule_kind: str | None = None
-    """fixed or pay_in_full."""
+    """fixed or pay_in_full (seed: Scheduled Payments)."""
     paid_at: datetime
-    """IC's PaymentDate (UTC)."""
+    """IC's PaymentDate (UTC) (seed: Payments)."""
     description: str | None = None
-    """IC's PaymentDescription."""
+    """IC's PaymentDescription (seed: Payments)."""
     payer_name: str | None = None
-    """CustomerName as sent."""
+    """CustomerName as sent (seed: Payments)."""
     biller_reference: str | None = None
-    """IC's BillerReference."""
+    """IC's BillerReference (seed: Payments)."""
     unsupported: str | None = None
-    """Support row for which the payment must be parked; null when supported."""
+    """Support row for which the payment must be parked; null when supported (ours)."""
     via: str
-    """form, batch or bank_file."""
+    """form, batch or bank_file (ours)."""
     content: str
-    """Digest (16 hex digits) of what IC sent; never of what we resolved."""
+    """Digest (16 hex digits) of what IC sent; never of what we resolved (ours)."""
     received_at: datetime
-    """When the intake took it (UTC)."""
+    """When the intake took it (UTC) (ours)."""
 
     def as_record(self) -> dict[str, Any]:
         return {
@@ -1092,33 +1092,33 @@ class SettingChanged:
     TOPIC: ClassVar[str] = "billing.setting.changed.v1"
 
     biller: str
-    """The insurer's slug, as in its biller file."""
+    """The insurer's slug, as in its biller file (ours)."""
     account: str
-    """IMT's canonical account number; '?' and the natural id while no account is known."""
+    """IMT's canonical account number; '?' and the natural id while no account is known (seed: Change Log)."""
     change_id: str
-    """IC's id of the change: the natural id."""
+    """IC's id of the change: the natural id (seed: Change Log)."""
     number: str
-    """Account or policy number as sent, verbatim."""
+    """Account or policy number as sent, verbatim (seed: Change Log)."""
     number_kind: NumberKind
-    """Which of the two it is."""
+    """Which of the two it is (seed: Change Log)."""
     imt_number: str | None = None
-    """IMT's canonical account or policy number that carries the indicator; null while no account is known."""
+    """IMT's canonical account or policy number that carries the indicator; null while no account is known (seed: Change Log)."""
     indicator: Indicator
-    """What changed."""
+    """What changed (seed: Change Log)."""
     value: bool
-    """True: enrolled, paperless, linked."""
+    """True: enrolled, paperless, linked (seed: Change Log)."""
     changed_at: datetime | None = None
-    """IC's change instant (UTC); assumed."""
+    """IC's change instant (UTC); assumed (seed: Change Log)."""
     cause: str | None = None
-    """unlink: autopay ended because the account was unlinked."""
+    """unlink: autopay ended because the account was unlinked (seed: Account Linking)."""
     resolution: Resolution
-    """How the account was resolved at intake."""
+    """How the account was resolved at intake (ours)."""
     candidates: tuple[str, ...] = ()
-    """Accounts that matched when more than one did."""
+    """Accounts that matched when more than one did (ours)."""
     content: str
-    """Digest (16 hex digits) of what IC sent."""
+    """Digest (16 hex digits) of what IC sent (ours)."""
     received_at: datetime
-    """When the intake took it (UTC)."""
+    """When the intake took it (UTC) (ours)."""
 
     def as_record(self) -> dict[str, Any]:
         return {
@@ -1165,51 +1165,51 @@ class SettingOutcome:
     TOPIC: ClassVar[str] = "billing.setting.outcome.v1"
 
     biller: str
-    """The insurer's slug, as in its biller file."""
+    """The insurer's slug, as in its biller file (ours)."""
     account: str
-    """IMT's canonical account number; '?' and the natural id while no account is known."""
+    """IMT's canonical account number; '?' and the natural id while no account is known (seed: Change Log)."""
     natural_id: str
-    """The partner's own id of what was delivered."""
+    """The partner's own id of what was delivered (ours)."""
     event_id: str
-    """ce_id of the fact that was delivered."""
+    """ce_id of the fact that was delivered (ours)."""
     state: OutcomeState
-    """What became of it."""
+    """What became of it (ours)."""
     reason: str | None = None
-    """Short machine-readable reason; null when posted."""
+    """Short machine-readable reason; null when posted (ours)."""
     detail: str | None = None
-    """One sentence for a person; never personal data."""
+    """One sentence for a person; never personal data (ours)."""
     attempt: int = 1
-    """Delivery attempts made so far, 1 for the first."""
+    """Delivery attempts made so far, 1 for the first (ours)."""
     never_sent: bool = False
-    """True when no request for it ever left; a retry then needs no look-up."""
+    """True when no request for it ever left; a retry then needs no look-up (ours)."""
     looked_up: bool = False
-    """True when the partner was asked and already had it."""
+    """True when the partner was asked and already had it (ours)."""
     partner_reference: str | None = None
-    """The partner's reference for the effect."""
+    """The partner's reference for the effect (ours)."""
     content: str = ''
-    """Digest (16 hex digits) of what the partner sent; tells a repeat from a conflict."""
+    """Digest (16 hex digits) of what the partner sent; tells a repeat from a conflict (ours)."""
     scope: str | None = None
-    """What a newer value replaces: account, or account, number and indicator."""
+    """What a newer value replaces: account, or account, number and indicator (ours)."""
     rank: str | None = None
-    """Order within the scope; the greater one is newer."""
+    """Order within the scope; the greater one is newer (ours)."""
     origin_topic: str
-    """Where the delivered record stood."""
+    """Topic of the delivered record (ours)."""
     origin_partition: int
-    """Its partition."""
+    """Partition of the delivered record (ours)."""
     origin_offset: int
-    """Its offset."""
+    """Offset of the delivered record (ours)."""
     settled_at: datetime
-    """When this outcome was decided (UTC)."""
+    """When this outcome was decided (UTC) (ours)."""
     number: str
-    """Account or policy number as sent."""
+    """Account or policy number as sent (seed: Change Log)."""
     imt_number: str | None = None
-    """IMT's canonical account or policy number that carries the indicator; null while no account is known."""
+    """IMT's canonical account or policy number that carries the indicator; null while no account is known (seed: Change Log)."""
     indicator: Indicator
-    """What changed."""
+    """What changed (seed: Change Log)."""
     value: bool
-    """The new value."""
+    """The new value (seed: Change Log)."""
     changed_at: datetime | None = None
-    """IC's change instant (UTC)."""
+    """IC's change instant (UTC) (seed: Change Log)."""
 
     def as_record(self) -> dict[str, Any]:
         return {

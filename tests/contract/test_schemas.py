@@ -1,6 +1,7 @@
 """Rules that every topic and schema keeps, so that other teams can rely on them."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -8,11 +9,17 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from services.bus.catalog import Topic, load_catalog
+from services.bus.support import SupportMatrix
 from tests.contract.examples import SCHEMAS
 from tools import generate_events
 
 CATALOG = load_catalog(SCHEMAS)
 PERSONAL = {"customer_name", "payer_name", "address1", "address2", "city", "phone", "email", "postal_code"}
+PERSONAL |= {"account", "account_as_sent", "normalised", "policies", "candidates", "scope", "bill_link"}
+SERVICES = {"invoices", "balances", "payments", "settings", "bills", "operations"}
+SEED = {row.name for row in SupportMatrix.load(SCHEMAS / "partners" / "support.yaml").rows}
+COUNTED = r"\b(payments?|attempts|rows?|refusals|line|partition|offset|notifications)\b"
+"""What a plain number can count or point to; a doc that names none of it gives no unit."""
 
 
 def all_fields(avro: Any) -> list[dict[str, Any]]:
@@ -40,10 +47,52 @@ def test_a_topic_yaml_says_all_and_only_what_it_should(path: Any) -> None:
 @pytest.mark.parametrize("topic", CATALOG.values(), ids=lambda t: t.name)
 def test_a_topics_name_is_made_by_the_rule(topic: Topic) -> None:
     prefix, noun, word, version = topic.name.split(".")
-    assert (prefix, version) == ("billing", "v1")
+    assert prefix == "billing"
+    assert re.fullmatch(r"v[1-9]\d*", version)
     assert noun.isalpha()
     assert (word == "current") == (topic.cleanup == "compact")
-    assert topic.schema["name"] == f"{noun.title()}{word.title()}"
+    suffix = "" if version == "v1" else version.upper()
+    assert topic.schema["name"] == f"{noun.title()}{word.title()}{suffix}"
+
+
+@pytest.mark.parametrize("topic", CATALOG.values(), ids=lambda t: t.name)
+def test_consumers_are_named_once_and_read_fields_that_exist(topic: Topic) -> None:
+    names = [consumer.name for consumer in topic.consumers]
+    assert len(names) == len(set(names))
+    present = {field["name"] for field in topic.schema["fields"]}
+    for consumer in topic.consumers:
+        assert (consumer.fields is None) == (consumer.name in SERVICES), consumer.name
+        assert set(consumer.fields or ()) <= present, consumer.name
+
+
+def test_a_consumer_has_one_contact_wherever_it_reads() -> None:
+    told = {(consumer.name, consumer.contact) for topic in CATALOG.values() for consumer in topic.consumers}
+    assert len(told) == len({name for name, _ in told})
+    assert len({name for name, _ in told} - SERVICES) >= 2
+
+
+def test_a_deprecated_topic_names_a_topic_that_replaces_it() -> None:
+    replaced = [topic.deprecated.replaced_by for topic in CATALOG.values() if topic.deprecated]
+    assert set(replaced) <= CATALOG.keys()
+
+
+@pytest.mark.parametrize("topic", CATALOG.values(), ids=lambda t: t.name)
+def test_every_field_says_where_it_comes_from(topic: Topic) -> None:
+    for field in all_fields(topic.schema):
+        origin = re.search(r" \((?:ours|seed: ([^()]+))\)\.$", field["doc"])
+        assert origin, f"{field['name']}: end the doc with (seed: <row of the support table>) or (ours)"
+        assert origin[1] is None or origin[1] in SEED, f"{field['name']}: the seed has no {origin[1]}"
+
+
+@pytest.mark.parametrize("topic", CATALOG.values(), ids=lambda t: t.name)
+def test_every_number_and_time_says_its_unit(topic: Topic) -> None:
+    wanted = {"decimal": r"\bUSD\b", "timestamp-millis": r"\(UTC\)", "date": r"\b(biller's|printed on)\b"}
+    for field in all_fields(topic.schema):
+        for kind in field["type"] if isinstance(field["type"], list) else [field["type"]]:
+            if kind in ("int", "long"):
+                assert re.search(COUNTED, field["doc"].lower()), field["name"]
+            elif isinstance(kind, dict) and "logicalType" in kind:
+                assert re.search(wanted[kind["logicalType"]], field["doc"]), field["name"]
 
 
 @pytest.mark.parametrize("topic", CATALOG.values(), ids=lambda t: t.name)

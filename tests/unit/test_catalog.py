@@ -1,10 +1,12 @@
 """What is derived from the catalog: names, settings on the broker, lanes."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from services.bus.catalog import DAY_MS, find_topic, load_catalog
+from services.bus.catalog import DAY_MS, Deprecation, find_topic, load_catalog
 from services.bus.settings import ROOT
 from services.bus.topics import LANES, wanted_topics
 
@@ -24,6 +26,27 @@ def test_a_file_that_does_not_fit_is_named(tmp_path: Path) -> None:
     (folder / "v1.avsc").write_text("{}")
     with pytest.raises(ValueError, match=r"billing.some.thing.v1/topic.yaml"):
         load_catalog(tmp_path)
+
+
+def test_a_deprecated_topic_says_what_replaces_it_and_each_version_stays(tmp_path: Path) -> None:
+    old, new = tmp_path / PAYMENTS, tmp_path / "billing.payment.received.v2"
+    for folder in (old, new):
+        shutil.copytree(ROOT / "schemas" / PAYMENTS, folder)
+    for number in (2, 10):
+        (old / f"v{number}.avsc").write_text(json.dumps({"version": number}))
+    stated = (old / "topic.yaml").read_text()
+    ending = '{since: "2027-01-04", replaced_by: billing.payment.received.v2, ends: "2028-02-08"}'
+    (old / "topic.yaml").write_text(stated.replace("deprecated: null", f"deprecated: {ending}"))
+
+    catalog = load_catalog(tmp_path)
+
+    assert catalog[PAYMENTS].deprecated == Deprecation(
+        since="2027-01-04", replaced_by="billing.payment.received.v2", ends="2028-02-08"
+    )
+    assert catalog[PAYMENTS].schema == {"version": 10}
+    assert catalog[PAYMENTS].versions[1:] == ({"version": 2}, {"version": 10})
+    assert find_topic(catalog, "payment.received") is catalog[PAYMENTS]
+    assert find_topic(catalog, "payment.received.v2") is catalog["billing.payment.received.v2"]
 
 
 def test_every_lane_reads_a_topic_that_can_be_replayed_or_is_an_outcome() -> None:

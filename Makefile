@@ -26,11 +26,12 @@ chaos: ready-dev ## a storm of faults over real processes and its judge, then 10
 	  $(if $(MINUTES),--minutes $(MINUTES)) $(if $(JSON),--json $(JSON))
 	@$(VENV_PYTHON) -m tests.simulation --schedules $(or $(SCHEDULES),10000) $(if $(SEED),--seed $(SEED))
 
-check: ready-dev ## format, lint, types, import rules and unit tests, in under a minute
+check: ready-dev ## format, lint, types, import rules, schemas and unit tests, in under a minute
 	@$(BIN)/ruff format --check --quiet $(wildcard $(CHECKED))
 	@$(BIN)/ruff check --quiet $(wildcard $(CHECKED))
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/billbus schemas check
 	@$(VENV_PYTHON) -m pytest -q -m "not extra" tests/unit
 
 bench: ready-dev ## benchmarks beside the peers; CASES="20ms 2ms" and RUNS=n choose, ONLY="ours asyncio_loop"

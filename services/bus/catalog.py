@@ -92,7 +92,7 @@ def read_topic(path: Path) -> Topic:
     try:
         stated: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         stated["producers"] = tuple(stated["producers"])
-        stated["consumers"] = tuple(_consumer(**each) for each in stated["consumers"])
+        stated["consumers"] = _consumers(stated)
         if stated["deprecated"] is not None:
             stated["deprecated"] = Deprecation(**stated["deprecated"])
         versions = tuple(json.loads(file.read_text(encoding="utf-8")) for file in version_files(path.parent))
@@ -109,8 +109,23 @@ def version_files(folder: Path) -> list[Path]:
     return sorted(found, key=lambda file: int(file.stem[1:]))
 
 
-def _consumer(name: str, contact: str, fields: Iterable[str] | None = None) -> Consumer:
-    return Consumer(name=name, contact=contact, fields=None if fields is None else tuple(fields))
+def read_consumers(path: Path) -> tuple[Consumer, ...]:
+    """Who reads a topic, from its topic.yaml alone: also where a schema beside it does not read."""
+    try:
+        return _consumers(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _consumers(stated: Mapping[str, Any]) -> tuple[Consumer, ...]:
+    return tuple(
+        Consumer(name=each["name"], contact=each["contact"], fields=_tuple(each.get("fields")))
+        for each in stated["consumers"]
+    )
+
+
+def _tuple(stated: Iterable[str] | None) -> tuple[str, ...] | None:
+    return None if stated is None else tuple(stated)
 
 
 def find_topic(catalog: Mapping[str, Topic], name: str) -> Topic | None:

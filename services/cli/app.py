@@ -3,7 +3,7 @@
 import typer
 
 from services.bus.settings import ConfigurationError
-from services.cli import bif, convert, doctor, run, support, topics
+from services.cli import bif, convert, doctor, run, schemas, support, topics
 from services.cli.output import EXIT_CODES, UNREACHABLE, WRONG_USE, stop
 
 cli = typer.Typer(
@@ -19,6 +19,7 @@ cli.command("doctor")(doctor.run_doctor)
 cli.command("support")(support.show_support)
 cli.add_typer(bif.cli, name="bif")
 cli.add_typer(convert.cli, name="convert")
+cli.add_typer(schemas.cli, name="schemas")
 cli.add_typer(topics.cli, name="topics")
 
 

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV_PYTHON := .venv/bin/python
 BIN := .venv/bin
 TESTED := tests/unit tests/contract tests/simulation tests/integration tests/e2e tests/chaos
-CHECKED := deploy services tests tools benchmarks
+CHECKED := deploy services tests tools benchmarks examples
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-extra chaos check bench up down status generate lock clean ready ready-dev
 
@@ -58,6 +58,7 @@ lock: ## choose the packages' versions anew (needs uv)
 	@uv $(LOCK) --group local --output-file requirements.lock pyproject.toml
 	@uv $(LOCK) --group build --constraint requirements.lock --output-file deploy/docker/requirements.lock pyproject.toml
 	@uv $(LOCK) --group local --group dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	@cd examples/consumers/python && uv $(LOCK) --constraint ../../../requirements.lock --output-file requirements.lock requirements.in
 
 clean: ## end everything and remove what was installed or written here (the cache stays)
 	@if [ -x $(VENV_PYTHON) ]; then $(VENV_PYTHON) -m deploy.local down; fi

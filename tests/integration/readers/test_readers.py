@@ -1,0 +1,137 @@
+"""Clients that are not ours read our topics: exact values, from a day on, going on where they ended."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+
+from services.bus.groups import committed_offsets, edge_offsets
+from tests.contract.examples import Example, examples
+from tests.integration.readers.program import BUILDERS, CONSUMERS, Line, Program
+from tests.integration.readers.writer import CATALOG, Writer, event_of
+
+PAYMENTS = "billing.payment.received.v1"
+LANGUAGES = ["python"]
+
+
+@pytest.fixture(scope="module", params=LANGUAGES)
+def language(request: pytest.FixtureRequest) -> str:
+    assert isinstance(request.param, str)
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def program(language: str, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    return BUILDERS[language](tmp_path_factory.mktemp(language))
+
+
+@pytest.fixture(scope="module")
+def payment(writer: Writer) -> bytes:
+    """The value of a payment's record."""
+    return writer.encode(event_of(next(e for e in examples("valid") if e.topic == PAYMENTS)))[0]
+
+
+def test_every_topic_is_read_to_the_exact_value_and_committed(
+    program: Program, language: str, writer: Writer, published: list[Example]
+) -> None:
+    group, yesterday = f"{language}-all", str((datetime.now(UTC) - timedelta(days=1)).date())
+    with program.reading(writer.stack, group, yesterday, *CATALOG) as reading:
+        lines = reading.wait_for(len(published))
+
+    read = {(line["topic"], line["key"], line["id"]): line["value"] for line in lines}
+    assert len(lines) == len(published)
+    for example in published:
+        assert read[example.topic, example.key, example.ce_id] == example.value
+    assert committed(writer, group) == ends(writer)
+
+
+def test_a_group_goes_on_where_it_ended(
+    program: Program, language: str, writer: Writer, payment: bytes
+) -> None:
+    group, topic = f"{language}-again", f"again-{language}"
+    write(writer, topic, payment, {0: ["2026-11-20T00:00:00Z"], 1: ["2026-11-20T00:00:01Z"]})
+    with program.reading(writer.stack, group, "2026-11-20", topic) as reading:
+        assert places(reading.wait_for(2)) == [(0, 0), (1, 0)]
+    write(writer, topic, payment, {1: ["2026-11-20T00:00:02Z"]})
+    with program.reading(writer.stack, group, "2026-11-20", topic) as reading:
+        (line,) = reading.wait_for(1)
+    assert (line["partition"], line["offset"], line["time"]) == (1, 1, "2026-11-20T00:00:02.000Z")
+
+
+def test_a_new_group_starts_with_a_day(
+    program: Program, language: str, writer: Writer, payment: bytes
+) -> None:
+    topic, before, day = f"days-{language}", "2026-11-19T23:59:59.999Z", "2026-11-20T00:00:00Z"
+    later, iowas_midnight = "2026-11-20T05:59:59.999Z", "2026-11-20T06:00:00Z"
+    write(writer, topic, payment, {0: [before], 1: [before, day, later, iowas_midnight]})
+    with program.reading(writer.stack, f"{language}-utc", "2026-11-20", topic) as reading:
+        assert places(reading.wait_for(3)) == [(1, 1), (1, 2), (1, 3)]
+        write(writer, topic, payment, {0: ["2026-11-20T07:00:00Z"]})
+        assert places(reading.wait_for(4)) == [(0, 1), (1, 1), (1, 2), (1, 3)]
+    with program.reading(writer.stack, f"{language}-iowa", "2026-11-20T00:00:00-06:00", topic) as reading:
+        assert places(reading.wait_for(2)) == [(0, 1), (1, 3)]
+
+
+def test_a_key_that_is_gone_has_the_value_null(program: Program, language: str, writer: Writer) -> None:
+    topic = f"gone-{language}"
+    write(writer, topic, None, {0: ["2026-11-20T00:00:00Z"]})
+    with program.reading(writer.stack, f"{language}-gone", "2026-11-20", topic) as reading:
+        (line,) = reading.wait_for(1)
+    assert (line["key"], line["value"], line["id"]) == ("acme/1", None, None)
+
+
+def test_what_cannot_be_read_stops_it_and_stays_uncommitted(
+    program: Program, language: str, writer: Writer
+) -> None:
+    topic, group = f"foreign-{language}", f"{language}-foreign"
+    write(writer, topic, b"no Avro", {0: ["2026-11-20T00:00:00Z"]})
+    said = program.refusal(writer.stack, group, "2026-11-20", topic)
+    assert f"{topic}, partition 0, offset 0 cannot be read" in said
+    client = {"bootstrap.servers": writer.stack.bootstrap}
+    assert committed_offsets(client, group, [TopicPartition(topic, 0)])[0].offset <= 0
+
+
+def write(writer: Writer, topic: str, value: bytes | None, instants: dict[int, list[str]]) -> None:
+    """Records of two partitions at the instants said; the broker's clock has no say on such a topic."""
+    client = {"bootstrap.servers": writer.stack.bootstrap}
+    admin = AdminClient(client)
+    if topic not in admin.list_topics(timeout=10).topics:
+        new = NewTopic(topic, 2, 1, config={"message.timestamp.type": "CreateTime"})
+        admin.create_topics([new])[topic].result(10)
+    producer = Producer(client)
+    for partition, each in instants.items():
+        for instant in each:
+            at_ms = round(datetime.fromisoformat(instant).timestamp() * 1000)
+            producer.produce(topic, value, "acme/1", partition=partition, timestamp=at_ms)
+    assert producer.flush(10) == 0
+
+
+def test_the_lock_file_names_the_versions_that_are_tested_here() -> None:
+    lock = (CONSUMERS / "python" / "requirements.lock").read_text()
+    for package in ("confluent-kafka", "fastavro"):
+        assert f"\n{package}=={version(package)} " in lock
+
+
+def places(lines: list[Line]) -> list[tuple[int, int]]:
+    """Partition and offset of each line; partitions come in any order."""
+    return sorted((line["partition"], line["offset"]) for line in lines)
+
+
+def committed(writer: Writer, group: str) -> dict[tuple[str, int], int]:
+    """What the group has committed where there are records."""
+    found = committed_offsets({"bootstrap.servers": writer.stack.bootstrap}, group, partitions())
+    return {(p.topic, p.partition): p.offset for p in found if p.offset > 0}
+
+
+def ends(writer: Writer) -> dict[tuple[str, int], int]:
+    admin = AdminClient({"bootstrap.servers": writer.stack.bootstrap})
+    found = edge_offsets(admin, partitions(), OffsetSpec.latest())
+    return {(p.topic, p.partition): end for p, end in found.items() if end}
+
+
+def partitions() -> list[TopicPartition]:
+    return [TopicPartition(topic, number) for topic in CATALOG for number in range(12)]

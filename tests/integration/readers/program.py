@@ -6,6 +6,8 @@ import itertools
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +21,10 @@ from deploy.local.processes import ROOT
 from tests.deadline import until
 
 CONSUMERS = ROOT / "examples" / "consumers"
-READ_LIMIT_S, STOP_LIMIT_S = 60, 20
+BUILD_LIMIT_S, READ_LIMIT_S, STOP_LIMIT_S = 300, 60, 20
+NODE = (
+    24  # runs TypeScript as it is; the npm package of that name brings it where the machine has an older one
+)
 
 NUMBERS = itertools.count()
 
@@ -64,6 +69,8 @@ class Program:
 
     command: list[str]
     folder: Path
+    stopped: int = 0
+    """What it returns after SIGTERM."""
 
     @contextmanager
     def reading(self, stack: Stack, group: str, since: str, *topics: str) -> Iterator[Reading]:
@@ -73,7 +80,7 @@ class Program:
             yield reading
         finally:
             ended = reading.stop()
-        assert ended == 0, reading.printed()
+        assert ended == self.stopped, reading.printed()
 
     def refusal(self, stack: Stack, group: str, since: str, *topics: str) -> str:
         """What it says last before it ends by itself, as it must."""
@@ -82,7 +89,7 @@ class Program:
             until(lambda: not reading.alive, READ_LIMIT_S, "the end")
         finally:
             ended = reading.stop()
-        assert ended not in (0, None)
+        assert ended not in (0, None), reading.printed()
         return reading.printed()
 
     def _start(self, stack: Stack, group: str, since: str, *topics: str) -> Reading:
@@ -103,8 +110,57 @@ def build_python(folder: Path) -> Program:
     return Program([sys.executable, "-I", "consume.py"], folder)
 
 
-BUILDERS: dict[str, Callable[[Path], Program]] = {"python": build_python}
+def build_python_by_lock(folder: Path) -> Program:
+    """With the packages of its lock file alone."""
+    _copy("python", folder)
+    _run(folder, sys.executable, "-m", "venv", ".venv")
+    _run(folder, ".venv/bin/pip", "install", "--require-hashes", "-r", "requirements.lock")
+    return Program([".venv/bin/python", "consume.py"], folder)
+
+
+def build_go(folder: Path) -> Program:
+    _copy("go", folder)
+    _run(folder, "go", "build")
+    return Program(["./consume"], folder)
+
+
+def build_java(folder: Path) -> Program:
+    _copy("java", folder)
+    _run(folder, "mvn", "-q", "-B", "dependency:copy-dependencies")
+    return Program(["java", "-cp", "lib/*", "Consume.java"], folder, stopped=128 + signal.SIGTERM)
+
+
+def build_typescript(folder: Path) -> Program:
+    _copy("typescript", folder)
+    _run(folder, "npm", "ci")
+    return Program([_node(folder), "consume.ts"], folder)
+
+
+BUILDERS: dict[str, Callable[[Path], Program]] = {
+    "python": build_python,
+    "python-by-lock": build_python_by_lock,
+    "go": build_go,
+    "java": build_java,
+    "typescript": build_typescript,
+}
+
+
+def _node(folder: Path) -> str:
+    """A Node that is new enough: the machine's, or one that is installed beside the program."""
+    if int(_run(folder, "node", "--version").removeprefix("v").split(".")[0]) >= NODE:
+        return "node"
+    _run(folder, "npm", "install", "--prefix", "newer", f"node@{NODE}")
+    return "newer/node_modules/node/bin/node"
 
 
 def _copy(language: str, folder: Path) -> None:
     shutil.copytree(CONSUMERS / language, folder, dirs_exist_ok=True)
+
+
+def _run(folder: Path, tool: str, *arguments: str) -> str:
+    """What it printed; fails the test where the tool is not there or does not do its work."""
+    assert shutil.which(tool) or (folder / tool).exists(), f"{tool} is not here, and this test needs it"
+    command = [tool, *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=BUILD_LIMIT_S)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return done.stdout

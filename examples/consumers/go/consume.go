@@ -25,7 +25,7 @@ import (
 var (
 	kafka    = cmp.Or(os.Getenv("KAFKA"), "127.0.0.1:19092")
 	registry = cmp.Or(os.Getenv("REGISTRY"), "http://127.0.0.1:18081/apis/ccompat/v7")
-	group    = cmp.Or(os.Getenv("GROUP"), "another-team")
+	group    = cmp.Or(os.Getenv("GROUP"), "another-team-in-go")
 )
 
 const millis = "2006-01-02T15:04:05.000Z"
@@ -34,9 +34,9 @@ type line struct {
 	Topic     string  `json:"topic"`
 	Partition int32   `json:"partition"`
 	Offset    int64   `json:"offset"`
-	Time      string  `json:"time"`
 	Key       string  `json:"key"`
 	ID        *string `json:"id"`
+	Time      *string `json:"time"`
 	Value     any     `json:"value"` // null in a compacted topic: the key is gone
 }
 
@@ -106,13 +106,15 @@ func newDecoder() (*decoder, error) {
 
 func (d *decoder) line(record *kgo.Record) (line, error) {
 	read := line{
-		Topic: record.Topic, Partition: record.Partition, Offset: record.Offset,
-		Time: record.Timestamp.UTC().Format(millis), Key: string(record.Key),
+		Topic: record.Topic, Partition: record.Partition, Offset: record.Offset, Key: string(record.Key),
 	}
 	for _, header := range record.Headers {
-		if header.Key == "ce_id" {
-			id := string(header.Value)
-			read.ID = &id
+		value := string(header.Value)
+		switch header.Key {
+		case "ce_id":
+			read.ID = &value
+		case "ce_time":
+			read.Time = &value
 		}
 	}
 	if record.Value == nil {

@@ -45,7 +45,7 @@ public class Consume {
     static final String KAFKA = System.getenv().getOrDefault("KAFKA", "127.0.0.1:19092");
     static final String REGISTRY =
             System.getenv().getOrDefault("REGISTRY", "http://127.0.0.1:18081/apis/ccompat/v7");
-    static final String GROUP = System.getenv().getOrDefault("GROUP", "another-team");
+    static final String GROUP = System.getenv().getOrDefault("GROUP", "another-team-in-java");
     static final Duration LIMIT = Duration.ofSeconds(20);
     static final DateTimeFormatter MILLIS =
             DateTimeFormatter.ofPattern("uuuu-MM-dd'T'HH:mm:ss.SSS'Z'").withZone(ZoneOffset.UTC);
@@ -125,14 +125,13 @@ public class Consume {
         }
 
         String of(ConsumerRecord<String, byte[]> record) throws IOException {
-            var id = record.headers().lastHeader("ce_id");
             var line = new LinkedHashMap<String, Object>();
             line.put("topic", record.topic());
             line.put("partition", record.partition());
             line.put("offset", record.offset());
-            line.put("time", text(Instant.ofEpochMilli(record.timestamp())));
             line.put("key", record.key());
-            line.put("id", id == null ? null : new String(id.value(), StandardCharsets.UTF_8));
+            line.put("id", header(record, "ce_id"));
+            line.put("time", header(record, "ce_time"));
             try {
                 // null in a compacted topic: the key is gone
                 line.put("value", record.value() == null ? null : text(decode(record.value())));
@@ -142,6 +141,11 @@ public class Consume {
                 throw new IOException(place + " cannot be read: " + problem.getMessage(), problem);
             }
             return json.writeValueAsString(line);
+        }
+
+        static String header(ConsumerRecord<?, ?> record, String name) {
+            var found = record.headers().lastHeader(name);
+            return found == null ? null : new String(found.value(), StandardCharsets.UTF_8);
         }
 
         GenericRecord decode(byte[] value) throws IOException {

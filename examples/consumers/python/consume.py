@@ -20,7 +20,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext, Se
 
 KAFKA = os.environ.get("KAFKA", "127.0.0.1:19092")
 REGISTRY = os.environ.get("REGISTRY", "http://127.0.0.1:18081/apis/ccompat/v7")
-GROUP = os.environ.get("GROUP", "another-team")
+GROUP = os.environ.get("GROUP", "another-team-in-python")
 LIMIT_S = 20
 
 
@@ -71,6 +71,7 @@ def line(record: Any, decode: Any) -> dict[str, Any]:
     """A record as people read it; in a compacted topic the value null says that the key is gone."""
     if record.error():
         sys.exit(record.error().str())
+    headers = dict(record.headers() or [])
     place = f"{record.topic()}, partition {record.partition()}, offset {record.offset()}"
     try:
         value = decode(record.value(), SerializationContext(record.topic(), MessageField.VALUE))
@@ -80,9 +81,9 @@ def line(record: Any, decode: Any) -> dict[str, Any]:
         "topic": record.topic(),
         "partition": record.partition(),
         "offset": record.offset(),
-        "time": text(datetime.fromtimestamp(record.timestamp()[1] / 1000, UTC)),
         "key": record.key().decode(),
-        "id": dict(record.headers() or []).get("ce_id", b"").decode() or None,
+        "id": headers.get("ce_id", b"").decode() or None,
+        "time": headers.get("ce_time", b"").decode() or None,
         "value": value,
     }
 

@@ -9,7 +9,7 @@ import avro from "avsc";
 
 const KAFKA = process.env.KAFKA ?? "127.0.0.1:19092";
 const REGISTRY = process.env.REGISTRY ?? "http://127.0.0.1:18081/apis/ccompat/v7";
-const GROUP = process.env.GROUP ?? "another-team";
+const GROUP = process.env.GROUP ?? "another-team-in-typescript";
 const LIMIT_MS = 20_000;
 const COMMIT_AFTER = 500;
 
@@ -75,9 +75,9 @@ async function line(message: Message): Promise<object> {
       topic,
       partition,
       offset: Number(offset),
-      time: new Date(Number(message.timestamp)).toISOString(),
       key: message.key.toString(),
       id: headers.get("ce_id") ?? null,
+      time: headers.get("ce_time") ?? null,
       value: message.value ? await decode(message.value) : null, // null in a compacted topic: the key is gone
     };
   } catch (error) {

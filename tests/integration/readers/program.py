@@ -1,15 +1,16 @@
-"""Programs of examples/consumers at work: built in an empty folder, started as docs/subscribe.md says."""
+"""Programs of examples/consumers at work."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,12 @@ from deploy.local.managed import Managed
 from deploy.local.processes import ROOT
 from tests.deadline import until
 
+GUIDE = ROOT / "docs" / "subscribe.md"
 CONSUMERS = ROOT / "examples" / "consumers"
 BUILD_LIMIT_S, READ_LIMIT_S, STOP_LIMIT_S = 300, 60, 20
-NODE = (
-    24  # runs TypeScript as it is; the npm package of that name brings it where the machine has an older one
-)
+NODE = 24
+"""Runs TypeScript as it is; npm brings it where the machine has an older one."""
+STOPPED = {"Java": 128 + signal.SIGTERM}  # what a program returns after SIGTERM; the others 0
 
 NUMBERS = itertools.count()
 
@@ -104,63 +106,45 @@ class Program:
         return Reading(process)
 
 
-def build_python(folder: Path) -> Program:
-    """With the packages of our own environment; -I keeps everything else of ours away."""
-    _copy("python", folder)
-    return Program([sys.executable, "-I", "consume.py"], folder)
+def build(language: str, folder: Path) -> Program:
+    """The program of a language, built and started in an empty folder as docs/subscribe.md says.
+
+    "here" is Python's, with the packages of our own environment; -I keeps everything else of ours away.
+    """
+    if language == "here":
+        return Program([sys.executable, "-I", str(CONSUMERS / "python" / "consume.py")], folder)
+    *building, start = _commands(language)
+    for command in building:
+        _run(folder, command)
+    tool, *arguments = shlex.split(start[: start.index(" $DAY")])
+    return Program([_node(folder) if tool == "node" else tool, *arguments], folder, STOPPED.get(language, 0))
 
 
-def build_python_by_lock(folder: Path) -> Program:
-    """With the packages of its lock file alone."""
-    _copy("python", folder)
-    _run(folder, sys.executable, "-m", "venv", ".venv")
-    _run(folder, ".venv/bin/pip", "install", "--require-hashes", "-r", "requirements.lock")
-    return Program([".venv/bin/python", "consume.py"], folder)
-
-
-def build_go(folder: Path) -> Program:
-    _copy("go", folder)
-    _run(folder, "go", "build")
-    return Program(["./consume"], folder)
-
-
-def build_java(folder: Path) -> Program:
-    _copy("java", folder)
-    _run(folder, "mvn", "-q", "-B", "dependency:copy-dependencies")
-    return Program(["java", "-cp", "lib/*", "Consume.java"], folder, stopped=128 + signal.SIGTERM)
-
-
-def build_typescript(folder: Path) -> Program:
-    _copy("typescript", folder)
-    _run(folder, "npm", "ci")
-    return Program([_node(folder), "consume.ts"], folder)
-
-
-BUILDERS: dict[str, Callable[[Path], Program]] = {
-    "python": build_python,
-    "python-by-lock": build_python_by_lock,
-    "go": build_go,
-    "java": build_java,
-    "typescript": build_typescript,
-}
+def _commands(language: str) -> list[str]:
+    """What docs/subscribe.md has a person type for a language."""
+    section = GUIDE.read_text().split(f"\n## {language}\n")[1]
+    return section.split("```sh\n")[1].split("```")[0].splitlines()
 
 
 def _node(folder: Path) -> str:
     """A Node that is new enough: the machine's, or one that is installed beside the program."""
-    if int(_run(folder, "node", "--version").removeprefix("v").split(".")[0]) >= NODE:
+    if int(_run(folder, "node --version").removeprefix("v").split(".")[0]) >= NODE:
         return "node"
-    _run(folder, "npm", "install", "--prefix", "newer", f"node@{NODE}")
+    _run(folder, f"npm install --prefix newer node@{NODE}")
     return "newer/node_modules/node/bin/node"
 
 
-def _copy(language: str, folder: Path) -> None:
-    shutil.copytree(CONSUMERS / language, folder, dirs_exist_ok=True)
-
-
-def _run(folder: Path, tool: str, *arguments: str) -> str:
+def _run(folder: Path, command: str) -> str:
     """What it printed; fails the test where the tool is not there or does not do its work."""
+    tool = command.split()[0]
     assert shutil.which(tool) or (folder / tool).exists(), f"{tool} is not here, and this test needs it"
-    command = [tool, *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=BUILD_LIMIT_S)
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+    done = subprocess.run(
+        ["sh", "-c", command],
+        cwd=folder,
+        env=os.environ | {"BILLBUS": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=BUILD_LIMIT_S,
+    )
+    assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
     return done.stdout

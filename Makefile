@@ -5,7 +5,7 @@ BIN := .venv/bin
 TESTED := tests/unit tests/contract tests/simulation tests/integration tests/e2e tests/chaos
 CHECKED := deploy services tests tools benchmarks examples
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-extra chaos check bench up down status generate lock clean ready ready-dev
+.PHONY: help demo events test test-extra chaos check bench up down status generate lock clean ready ready-dev
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -50,6 +50,9 @@ generate: ready-dev ## write again what is derived from schemas/
 	@$(VENV_PYTHON) tools/generate_events.py
 	@$(VENV_PYTHON) tools/generate_configuration.py
 	@$(BIN)/ruff format --quiet services/events
+
+events: ready-dev ## the package billbus-events, for other teams on Python, into dist/
+	@$(VENV_PYTHON) tools/build_events.py
 
 LOCK := pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 

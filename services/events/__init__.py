@@ -1,6 +1,6 @@
 """The events as Python types, generated from schemas/ and checked in."""
 
-from services.events.types import (
+from .types import (
     BY_TOPIC,
     AccountCurrent,
     AgentTotal,

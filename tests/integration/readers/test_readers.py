@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -140,6 +141,13 @@ def test_the_lock_file_names_the_versions_that_are_tested_here() -> None:
     lock = (CONSUMERS / "python" / "requirements.lock").read_text()
     for package in ("confluent-kafka", "fastavro"):
         assert f"\n{package}=={version(package)} " in lock
+
+
+@pytest.mark.parametrize("lock", ["python/requirements.lock", "go/go.sum", "typescript/package-lock.json"])
+def test_a_lock_file_has_checksums_and_no_address(lock: str) -> None:
+    text = (CONSUMERS / lock).read_text()
+    assert re.search(r"sha256:|h1:|sha512-", text)
+    assert "://" not in re.sub(r'"url": "[^"]*"', "", text)  # where a package's authors take gifts
 
 
 def test_the_guide_shows_a_record_of_the_examples() -> None:

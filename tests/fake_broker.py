@@ -1,6 +1,7 @@
 """A broker for one member that does what a test tells it, and a lane on top of it, in one process."""
 
 import asyncio
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -49,6 +50,11 @@ class Log:
     end: int = 0
     position: int = 0
     paused: bool = False
+
+    def read(self, offset: int, most: int) -> Sequence[Record]:
+        """The records from an offset on."""
+        first = bisect_left(self.records, offset, key=lambda record: record.offset)
+        return self.records[first : first + most]
 
 
 class FakeBroker:
@@ -110,7 +116,7 @@ class FakeBroker:
                 continue
             if not log.begin <= log.position <= log.end:
                 raise Gone([partition])
-            if records := [r for r in log.records if r.offset >= log.position][:most]:
+            if records := log.read(log.position, most):
                 found[partition] = records
             log.position = records[-1].offset + 1 if len(records) == most else log.end
         return found
@@ -118,7 +124,7 @@ class FakeBroker:
     async def read(self, partition: TopicPartition, offset: int, most: int) -> Sequence[Record]:
         if offset < self.logs[partition].begin:
             raise Gone([partition])
-        return [r for r in self.logs[partition].records if r.offset >= offset][:most]
+        return self.logs[partition].read(offset, most)
 
     def pause(self, partition: TopicPartition) -> None:
         self.logs[partition].paused = True
@@ -171,7 +177,7 @@ class FakeBroker:
 
 
 class GuidCodec:
-    """A record's value is the payment's GUID, its account the one in the key; 'poison' is no event."""
+    """A record's value is the payment's GUID, [BILLER/]ACCOUNT-n; 'poison' is no event."""
 
     def __init__(self, broker: FakeBroker) -> None:
         self._broker = broker
@@ -181,7 +187,8 @@ class GuidCodec:
         guid = (value or b"").decode()
         if guid == "poison":
             raise Undecodable("poison")
-        return replace(MADE, payment_guid=guid, account=guid.partition("-")[0])
+        biller, _, account = guid.partition("-")[0].rpartition("/")
+        return replace(MADE, payment_guid=guid, biller=biller or MADE.biller, account=account)
 
 
 class DeafIndex(OutcomeIndex):
@@ -246,9 +253,10 @@ class Partner:
 
 
 class Desk:
-    """A lane, its broker and its partner."""
+    """A lane, its broker and its partner; `clock` and `billers` may be replaced before it starts."""
 
     numbers = count()
+    billers: Collection[str] = ("acme",)
 
     def __init__(self, folder: Path, *partitions: int) -> None:
         self.folder = folder
@@ -269,7 +277,7 @@ class Desk:
         delivery = Delivery(
             made, broker=self.broker, codec=cast("Codec", GuidCodec(self.broker)),
             publisher=cast("Publisher", self.publisher), clock=self.clock, limits=Limits(20, grace_s=2),
-            index=index, billers=("acme",),
+            index=index, billers=self.billers,
         )  # fmt: skip
         running = asyncio.create_task(delivery.run())
         try:

@@ -55,18 +55,23 @@ POISON: tuple[bytes, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A fault by name: how long it lasts and how long the world is left alone after it, in seconds."""
+    """A fault by name: how long it lasts and how long the world is left alone after it, in seconds.
+
+    In a brisk storm as well it lasts `least_s` and leaves `least_rest_s`: with less it would show nothing.
+    """
 
     name: str
     lasts_s: tuple[float, float]
     rest_s: float
     weight: int = 1
+    least_s: float = 0.0
+    least_rest_s: float = 0.0
 
 
 KINDS = (
-    Kind("kill -9", (0.0, 0.0), 10.0, 3),
+    Kind("kill -9", (0.0, 0.0), 10.0, 3, least_rest_s=KILL_BOUND_S + 2),
     Kind("kill -9 of settings", (0.0, 0.0), 5.0),
-    Kind("SIGSTOP", (SESSION_S + 1.5, SESSION_S + 12), 10.0),
+    Kind("SIGSTOP", (SESSION_S + 1.5, SESSION_S + 12), 10.0, least_s=SESSION_S + 1.5),
     Kind("broker kill", (0.5, 3.0), 14.0),
     Kind("broker stop", (0.5, 3.0), 14.0),
     Kind("apply then hang", (4.0, 8.0), 10.0),
@@ -93,7 +98,7 @@ class Fault:
 def draw_storm(seed: int, length_s: float, names: Sequence[str] = (), brisk: float = 1.0) -> list[Fault]:
     """Every kind (or those named) as often as its weight, in a drawn order, again and again until the end.
 
-    `brisk` below 1 shortens every fault and the rest after it.
+    `brisk` below 1 shortens every fault and the rest after it, as far as its kind allows.
     """
     random = Random(f"storm {seed}")
     kinds = [kind for kind in KINDS if not names or kind.name in names]
@@ -101,7 +106,8 @@ def draw_storm(seed: int, length_s: float, names: Sequence[str] = (), brisk: flo
     at_s = random.uniform(2.0, 4.0)
     while True:
         for kind in _round(kinds, random):
-            lasts_s, rest_s = random.uniform(*kind.lasts_s) * brisk, kind.rest_s * brisk
+            lasts_s = max(random.uniform(*kind.lasts_s) * brisk, kind.least_s)
+            rest_s = max(kind.rest_s * brisk, kind.least_rest_s)
             if at_s + lasts_s + rest_s > length_s:
                 return faults
             faults.append(Fault(kind.name, at_s, lasts_s))
@@ -151,8 +157,11 @@ class Storm:
         return strikes[fault.name](window, fault.lasts_s)
 
     async def _kill(self, window: Window, _: float) -> None:
-        name = self._any_payments()
-        window.bound_s, window.said = KILL_BOUND_S, name
+        """The bound is promised with another replica alive: one that still starts is none yet."""
+        window.said = name = self._any_payments()
+        others = [other for other in self._payments() if other != name]
+        if all([await self.world.ready(other) for other in others]):
+            window.bound_s = KILL_BOUND_S
         await self.world.kill(name, self.random.uniform(0.0, 4.0))
 
     async def _kill_settings(self, _window: Window, _: float) -> None:

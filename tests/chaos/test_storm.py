@@ -1,4 +1,4 @@
-"""A storm of under a minute: faults one after another over real processes, judged from outside.
+"""A storm of about a minute: faults one after another over real processes, judged from outside.
 
 `make chaos` is the long one. The seed is printed, and BILLBUS_CHAOS_SEED draws the same storm again.
 """
@@ -16,8 +16,8 @@ from tests.chaos.judge import judge
 from tests.chaos.report import show
 from tests.chaos.run import Settings, run
 
-EVENTS, LENGTH_S, BRISK = 5_000, 52.0, 0.45
-FAULTS = ("kill -9", "apply then hang", "500", "reset", "duplicates", "poison")
+EVENTS, LENGTH_S, BRISK = 6_000, 70.0, 0.45
+FAULTS = ("kill -9", "SIGSTOP", "apply then hang", "500", "reset", "duplicates", "poison")
 
 
 def test_a_short_storm_loses_doubles_and_disorders_nothing(tmp_path: Path) -> None:
@@ -27,5 +27,5 @@ def test_a_short_storm_loses_doubles_and_disorders_nothing(tmp_path: Path) -> No
     settings = Settings(seed, EVENTS, LENGTH_S, FAULTS, brisk=BRISK)
     verdict = judge(asyncio.run(run(settings, tmp_path, console.print)))
     show(console, verdict)
-    assert not verdict.problems, f"seed {seed}: " + "\n".join(verdict.problems[:20])
+    assert verdict.holds, f"seed {seed}: " + "\n".join([*verdict.problems, *verdict.stalls][:20])
     assert {line.fault for line in verdict.lines} >= set(FAULTS)

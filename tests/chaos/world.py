@@ -87,6 +87,10 @@ class World:
     def bearer(self, biller: str) -> str:
         return self.processes.secret(f"{biller}-intake-bearer")
 
+    async def ready(self, name: str) -> bool:
+        """Whether a replica runs and says that it is ready."""
+        return self.processes.alive(name) and await self.do(self.processes.ready, name)
+
     # -- what can happen to a replica ------------------------------------------------------------------
 
     async def kill(self, name: str, back_after_s: float) -> None:
@@ -116,7 +120,7 @@ class World:
         """Returns when every replica that should run is ready; raises LocalError when one is not in time."""
         until = time.monotonic() + READY_LIMIT_S
         for name in self.replicas:
-            while not (self.processes.alive(name) and await self.do(self.processes.ready, name)):
+            while not await self.ready(name):
                 if time.monotonic() > until:
                     raise LocalError(f"{name} was not ready {READY_LIMIT_S:.0f} s after the storm.")
                 await asyncio.sleep(LOOK_EVERY_S)

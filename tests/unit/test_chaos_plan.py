@@ -13,7 +13,7 @@ from deploy.local.processes import ROOT
 from tests.chaos.client import Request, take
 from tests.chaos.facts import CONFLICT, Payment
 from tests.chaos.plan import ACCOUNTS, UNKNOWN, UNSUPPORTED, Plan, draw_plan
-from tests.chaos.storm import KINDS, draw_storm
+from tests.chaos.storm import KILL_BOUND_S, KINDS, SESSION_S, draw_storm
 from tests.chaos.test_storm import BRISK, EVENTS, FAULTS, LENGTH_S
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
@@ -41,6 +41,16 @@ def test_every_fault_comes_one_after_another(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(50))
 def test_every_fault_of_the_short_storm_comes_in_time(seed: int) -> None:
     assert {fault.name for fault in draw_storm(seed, LENGTH_S, FAULTS, BRISK)} == set(FAULTS)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_a_brisk_storm_stops_longer_than_a_session_and_waits_longer_than_an_account_may_stand(
+    seed: int,
+) -> None:
+    drawn = draw_storm(seed, LENGTH_S, FAULTS, BRISK)
+    assert all(fault.lasts_s > SESSION_S + 1 for fault in drawn if fault.name == "SIGSTOP")
+    for fault, after in itertools.pairwise(drawn):
+        assert fault.name != "kill -9" or after.at_s - fault.at_s > KILL_BOUND_S + 1
 
 
 def test_payments_are_as_many_as_asked_for_of_all_billers_and_some_are_planted() -> None:

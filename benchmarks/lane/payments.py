@@ -113,10 +113,19 @@ class OurTopics:
     def fill(self, count: int, hot_share: float) -> None:
         """Writes the payments behind what the topic has."""
         if (count, hot_share) not in self._encoded:
-            at = datetime.now(UTC).replace(microsecond=0)
-            events = (as_event(payment, at) for payment in make(count, hot_share))
-            self._encoded[count, hot_share] = [(key(e).encode(), self._codec.encode(e)) for e in events]
+            self._encoded[count, hot_share] = list(self._encode(count, hot_share))
         write(self.bootstrap, PaymentReceived.TOPIC, self._encoded[count, hot_share])
+
+    def load_once(self, count: int) -> None:
+        """As `load`, for more payments than anybody wants to keep in memory for the next run."""
+        self.renew()
+        write(self.bootstrap, PaymentReceived.TOPIC, self._encode(count, 0.0))
+
+    def _encode(self, count: int, hot_share: float) -> Iterator[Record]:
+        at = datetime.now(UTC).replace(microsecond=0)
+        for payment in make(count, hot_share):
+            event = as_event(payment, at)
+            yield key(event).encode(), self._codec.encode(event)
 
     def close(self) -> None:
         self._codec.close()

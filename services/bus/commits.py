@@ -151,6 +151,8 @@ class Commits:
         one.stretch.saved = one.commit
         one.stretch.progress.acknowledge(one.snapshot)
         self._covered(one.owned, one.stretch)
+        if one.stretch.unreserved:  # nobody else will ask for them: they asked when they came
+            self.want()
 
 
 def again(stretch: Stretch, now: float) -> bool:

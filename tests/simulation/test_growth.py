@@ -27,7 +27,7 @@ from tests.lane_bench import reaches
 from tests.simulation.world import World
 
 BEHIND, ACCOUNTS, AT_ONCE = 1_000_000, 200, 100
-CALL_S, LONG_S = 0.005, 600.0
+CALL_S, IN_FLIGHT, LONG_S = 0.005, 20, 600.0
 HOT, HOT_EVERY = "acme/HOT", 5
 A_LITTLE = 1.25
 """What a lane may take longer: one place of twenty is the hot account's, and its cursor has to be opened."""
@@ -142,6 +142,7 @@ def test_a_million_behind_are_neither_held_nor_slower_than_the_first_few(
     run(world, drain())
     assert most <= WINDOW + 2 * AT_ONCE  # what is one fetch beyond a full window, and the next one in hand
     assert sum(took_s[-3:]) <= A_LITTLE * sum(took_s[:3])
+    assert sum(took_s) <= A_LITTLE * len(bench.partner.ended) * CALL_S / IN_FLIGHT
     assert in_order(bench.partner.done("acme"))
 
 
@@ -207,4 +208,5 @@ def test_an_account_that_has_a_fifth_of_all_slows_nobody_else(tmp_path: Path, wo
     run(world, both())
     others = [at_s for guid, at_s in skewed.items() if not guid.startswith(f"{HOT}-")]
     assert max(others) <= A_LITTLE * max(without.values())
+    assert max(without.values()) <= A_LITTLE * len(without) * CALL_S / IN_FLIGHT
     assert in_order(list(skewed))

@@ -42,7 +42,7 @@ from services.bus.views import View, follow
 
 log = structlog.get_logger()
 TICK_S = 1.0
-OBJECTS_MADE = 50_000
+OBJECTS_MADE = 5_000
 """Objects made beyond those given back, until the collector looks for circles among them."""
 
 

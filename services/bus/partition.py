@@ -204,7 +204,7 @@ class Owned:
         involved = [
             stretch.progress for stretch in {parent, own, *(item.stretch for item in items)} if stretch
         ]
-        finished = {offset for progress in involved for offset in progress.finished if offset > first}
+        finished = {offset for progress in involved for offset in progress.finished if offset >= first}
         return Progress(
             next=after,
             reserved=max(progress.reserved for progress in involved),

@@ -221,7 +221,7 @@ class Progress:
             generation: the group's generation of this assignment.
         """
         position = self.position
-        self.finished = {offset for offset in self.finished if offset > position}
+        self.finished = {offset for offset in self.finished if offset >= position}
         if self.exact:
             return self._exact_snapshot(position, generation)
         if self.unfinished:
@@ -234,7 +234,7 @@ class Progress:
     def last_snapshot(self, in_doubt: Iterable[int], generation: int = 0) -> "Snapshot":
         """What to commit when nothing more will be sent: in doubt is just what is named."""
         position = self.position
-        self.finished = {offset for offset in self.finished if offset > position}
+        self.finished = {offset for offset in self.finished if offset >= position}
         return Snapshot(position, position, self._text(position, position, generation, in_doubt))
 
     def _exact_snapshot(self, position: int, generation: int) -> "Snapshot":

@@ -235,3 +235,17 @@ TestProgress = ProgressMachine.TestCase
 TestProgress.settings = BOUNDED
 TestCursors = CursorMachine.TestCase
 TestCursors.settings = BOUNDED
+
+
+def test_a_cursor_knows_what_was_done_right_where_it_begins() -> None:
+    """A schedule that failed: nothing of the biller is read yet, and the next record of it is done."""
+    state = CursorMachine()
+    state.begin(log=[b"birch/1", b"acme/1", b"acme/2", b"acme/1", b"acme/1"])
+    state.open(scope=account_scope(b"acme/1"))
+    state.read(steps=3)
+    state.finish(key=b"acme/2")
+    state.commit(scope="")
+    state.take_over()
+    state.read(steps=2)
+    state.open(scope="acme")
+    state.every_record_is_somebodys_or_done()

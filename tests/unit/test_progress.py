@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.bus.progress import SPAN, Progress, decode_metadata, encode_metadata, fresh_metadata
+from services.bus.progress import (
+    SPAN,
+    Progress,
+    Restored,
+    decode_metadata,
+    encode_metadata,
+    fresh_metadata,
+)
 
 offsets_with_gaps = st.lists(st.integers(1, 40), min_size=1, max_size=60).map(
     lambda gaps: [sum(gaps[: n + 1]) for n in range(len(gaps))]
@@ -119,3 +126,15 @@ def test_the_reservation_reaches_no_further_than_asked_beyond_what_was_sent() ->
     progress.send(20)
     progress.acknowledge(progress.snapshot(33))
     assert progress.reserved == 21 + 33
+
+
+def test_what_an_earlier_owner_did_right_behind_all_that_was_read_stays_done() -> None:
+    progress = Progress.resume(0, Restored(reserved=3, done=frozenset({2})))
+    for offset in (0, 1):
+        progress.see(offset)
+        progress.finish(offset)
+    snapshot = progress.snapshot(4)
+    progress.see(2)
+    assert not progress.unfinished
+    assert not decode_metadata(snapshot.metadata, 2, 3).in_doubt(2)
+    assert Progress.resume(2, decode_metadata(snapshot.metadata, 2, 3)).finished == {2}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer
 
@@ -17,23 +17,36 @@ from services.bus.publisher import Publisher
 from services.bus.registry import Registry
 from services.bus.views import whole
 from services.events import Event
-from tests.stacks import Addresses
 
 E = TypeVar("E", bound=Event)
 
 
-def publish(stack: Addresses, *events: Event) -> None:
+class Parts(Protocol):
+    """Where the broker and the registry are."""
+
+    @property
+    def bootstrap(self) -> str: ...
+    @property
+    def registry(self) -> str: ...
+
+
+def publish(stack: Parts, *events: Event) -> None:
     """Puts events on their topics; returns when they are acknowledged."""
     asyncio.run(_publish(stack, events))
 
 
-def read(stack: Addresses, kind: type[E]) -> list[E]:
+def encode(stack: Parts, *events: Event) -> list[bytes]:
+    """The values that `publish` would write."""
+    return asyncio.run(_encode(stack, events))
+
+
+def read(stack: Parts, kind: type[E]) -> list[E]:
     """Every event of a kind that is on its topic now, partition by partition in order."""
     return asyncio.run(_read(stack, kind))
 
 
 @contextmanager
-def _codec(stack: Addresses) -> Iterator[Codec]:
+def _codec(stack: Parts) -> Iterator[Codec]:
     registry = Registry(stack.registry)
     try:
         yield Codec({name: topic.schema for name, topic in load_catalog(ROOT / "schemas").items()}, registry)
@@ -41,7 +54,7 @@ def _codec(stack: Addresses) -> Iterator[Codec]:
         registry.close()
 
 
-async def _publish(stack: Addresses, events: tuple[Event, ...]) -> None:
+async def _publish(stack: Parts, events: tuple[Event, ...]) -> None:
     with _codec(stack) as codec:
         await codec.start()
         publisher = Publisher(stack.bootstrap, "billbus/test", codec, Clock())
@@ -52,7 +65,13 @@ async def _publish(stack: Addresses, events: tuple[Event, ...]) -> None:
             await publisher.stop()
 
 
-async def _read(stack: Addresses, kind: type[E]) -> list[E]:
+async def _encode(stack: Parts, events: tuple[Event, ...]) -> list[bytes]:
+    with _codec(stack) as codec:
+        await codec.start()
+        return [codec.encode(event) for event in events]
+
+
+async def _read(stack: Parts, kind: type[E]) -> list[E]:
     consumer = AIOKafkaConsumer(bootstrap_servers=stack.bootstrap, enable_auto_commit=False)
     await consumer.start()
     try:

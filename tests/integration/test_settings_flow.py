@@ -1,6 +1,5 @@
 """Settings over the real broker, real HTTP and the sandbox's IMT: what its ledger and our topics have."""
 
-import asyncio
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -8,14 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from deploy.local.processes import ROOT, Processes
-from services.bus.catalog import load_catalog
-from services.bus.clock import Clock
-from services.bus.codec import Codec
-from services.bus.publisher import Publisher
-from services.bus.registry import Registry
+from deploy.local.processes import Processes
 from services.events import AccountCurrent
 from tests.deadline import until
+from tests.on_the_bus import publish
 from tests.stacks import Addresses
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -24,21 +19,6 @@ LIMIT_S = 40
 
 def account_of(number: int) -> str:
     return f"{number:010d}"
-
-
-async def tell_accounts(stack: Addresses, known: list[AccountCurrent]) -> None:
-    """Puts accounts on the bus, as invoices does when it takes a BIF file."""
-    schemas = {name: topic.schema for name, topic in load_catalog(ROOT / "schemas").items()}
-    registry = Registry(stack.registry)
-    codec = Codec(schemas, registry)
-    publisher = Publisher(stack.bootstrap, "billbus/test", codec, Clock())
-    await codec.start()
-    await publisher.start()
-    try:
-        await publisher.publish(*known)
-    finally:
-        await publisher.stop()
-        registry.close()
 
 
 class Desk:
@@ -72,7 +52,7 @@ class Desk:
             invoices=(f"INV-{account}",),
             updated_at=NOON,
         )
-        asyncio.run(tell_accounts(self._stack, [current]))
+        publish(self._stack, current)
         until(lambda: self.enrollment(account).status_code == 200, LIMIT_S, "the account's being known")
         return account, numbers
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from deploy.local import Stack
 from deploy.local.processes import ROOT
 from tests.contract.examples import Example
+from tests.integration.readers.example_events import event_of
 from tests.integration.readers.program import READ_LIMIT_S
-from tests.integration.readers.writer import Writer, event_of
 from tools import build_events
 
 pytestmark = pytest.mark.extra  # its environment is its own, so it needs an index of packages
@@ -39,10 +40,10 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def read(python: Path, writer: Writer, group: str, counts: dict[str, int]) -> dict[str, list[Any]]:
+def read(python: Path, own: Stack, group: str, counts: dict[str, int]) -> dict[str, list[Any]]:
     yesterday = str((datetime.now(UTC) - timedelta(days=1)).date())
     script = Path(__file__).with_name("typed_reader.py")
-    place = [writer.stack.bootstrap, writer.stack.registry, group, yesterday, json.dumps(counts)]
+    place = [own.bootstrap, own.registry, group, yesterday, json.dumps(counts)]
     done = subprocess.run(
         [str(python), "-I", str(script), *place], capture_output=True, text=True, timeout=READ_LIMIT_S
     )
@@ -53,25 +54,25 @@ def read(python: Path, writer: Writer, group: str, counts: dict[str, int]) -> di
 
 
 def test_every_topic_gives_events_of_its_type_with_exact_values(
-    python: Path, writer: Writer, published: list[Example]
+    python: Path, own: Stack, published: list[Example]
 ) -> None:
-    found = read(python, writer, "typed", Counter(example.topic for example in published))
+    found = read(python, own, "typed", Counter(example.topic for example in published))
     for example in published:
         assert [example.ce_id, as_json(example)] in found[example.topic]
 
 
 def test_an_event_that_was_at_hand_comes_again_and_what_was_done_does_not(
-    python: Path, writer: Writer, published: list[Example]
+    python: Path, own: Stack, published: list[Example]
 ) -> None:
     count = sum(example.topic == PAYMENTS for example in published)
-    first = read(python, writer, "again", {PAYMENTS: count})[PAYMENTS]
-    again = read(python, writer, "again", {PAYMENTS: 1})[PAYMENTS]
+    first = read(python, own, "again", {PAYMENTS: count})[PAYMENTS]
+    again = read(python, own, "again", {PAYMENTS: 1})[PAYMENTS]
     assert again == first[-1:]
 
 
-def test_the_example_adds_up_what_was_paid(python: Path, writer: Writer, published: list[Example]) -> None:
+def test_the_example_adds_up_what_was_paid(python: Path, own: Stack, published: list[Example]) -> None:
     approved = [e.value for e in published if e.topic == PAYMENTS and e.value["approved"]]
-    place = {"KAFKA": writer.stack.bootstrap, "REGISTRY": writer.stack.registry, "GROUP": "adds-up"}
+    place = {"KAFKA": own.bootstrap, "REGISTRY": own.registry, "GROUP": "adds-up"}
     script = ROOT / "examples" / "billbus_events" / "payments.py"
     with subprocess.Popen(
         [str(python), "-I", str(script), "2026-11-20"],

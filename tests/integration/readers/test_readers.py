@@ -12,11 +12,13 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
+from deploy.local import Stack
 from services.bus.groups import committed_offsets, edge_offsets
 from services.events import Event
 from tests.contract.examples import Example, examples
+from tests.integration.readers.example_events import CATALOG, event_of
 from tests.integration.readers.program import CONSUMERS, GUIDE, Line, Program, build
-from tests.integration.readers.writer import CATALOG, Writer, event_of
+from tests.on_the_bus import encode
 
 PAYMENTS = "billing.payment.received.v1"
 AN_HOUR = timedelta(hours=1)
@@ -38,9 +40,9 @@ def program(language: str, tmp_path_factory: pytest.TempPathFactory) -> Program:
 
 
 @pytest.fixture(scope="module")
-def payment(writer: Writer) -> bytes:
+def payment(own: Stack) -> bytes:
     """The value of a payment's record."""
-    return writer.encode(paid())[0]
+    return encode(own, paid())[0]
 
 
 def paid(**fields: str) -> Event:
@@ -50,10 +52,10 @@ def paid(**fields: str) -> Event:
 
 
 def test_every_topic_is_read_to_the_exact_value_and_committed(
-    program: Program, language: str, writer: Writer, published: list[Example]
+    program: Program, language: str, own: Stack, published: list[Example]
 ) -> None:
     group, yesterday = f"{language}-all", str((datetime.now(UTC) - timedelta(days=1)).date())
-    with program.reading(writer.stack, group, yesterday, *CATALOG) as reading:
+    with program.reading(own, group, yesterday, *CATALOG) as reading:
         lines = reading.wait_for(len(published))
 
     read = {(line["topic"], line["key"], line["id"]): line["value"] for line in lines}
@@ -61,70 +63,66 @@ def test_every_topic_is_read_to_the_exact_value_and_committed(
     assert all(abs(datetime.now(UTC) - datetime.fromisoformat(line["time"])) < AN_HOUR for line in lines)
     for example in published:
         assert read[example.topic, example.key, example.ce_id] == example.value
-    assert committed(writer, group) == ends(writer)
+    assert committed(own, group) == ends(own)
 
 
 def test_money_of_every_size_and_names_of_every_script_are_exact(
-    program: Program, language: str, writer: Writer
+    program: Program, language: str, own: Stack
 ) -> None:
     topic, name = f"exact-{language}", 'Zoë "Ω" Müller <東京>'
-    for value in writer.encode(*(paid(amount=amount, payer_name=name) for amount in AMOUNTS)):
-        write(writer, topic, value, {0: ["2026-11-20T00:00:00Z"]})
-    with program.reading(writer.stack, f"{language}-exact", "2026-11-20", topic) as reading:
+    for value in encode(own, *(paid(amount=amount, payer_name=name) for amount in AMOUNTS)):
+        write(own, topic, value, {0: ["2026-11-20T00:00:00Z"]})
+    with program.reading(own, f"{language}-exact", "2026-11-20", topic) as reading:
         lines = reading.wait_for(len(AMOUNTS))
     assert [line["value"]["amount"] for line in lines] == AMOUNTS
     assert {line["value"]["payer_name"] for line in lines} == {name}
 
 
-def test_a_group_goes_on_where_it_ended(
-    program: Program, language: str, writer: Writer, payment: bytes
-) -> None:
+def test_a_group_goes_on_where_it_ended(program: Program, language: str, own: Stack, payment: bytes) -> None:
     group, topic = f"{language}-again", f"again-{language}"
-    write(writer, topic, payment, {0: ["2026-11-20T00:00:00Z"], 1: ["2026-11-20T00:00:01Z"]})
-    with program.reading(writer.stack, group, "2026-11-20", topic) as reading:
+    write(own, topic, payment, {0: ["2026-11-20T00:00:00Z"], 1: ["2026-11-20T00:00:01Z"]})
+    with program.reading(own, group, "2026-11-20", topic) as reading:
         assert places(reading.wait_for(2)) == [(0, 0), (1, 0)]
-    write(writer, topic, payment, {1: ["2026-11-20T00:00:02Z"]})
-    with program.reading(writer.stack, group, "2026-11-20", topic) as reading:
+    write(own, topic, payment, {1: ["2026-11-20T00:00:02Z"]})
+    with program.reading(own, group, "2026-11-20", topic) as reading:
         (line,) = reading.wait_for(1)
     assert places([line]) == [(1, 1)]
 
 
-def test_a_new_group_starts_with_a_day(
-    program: Program, language: str, writer: Writer, payment: bytes
-) -> None:
+def test_a_new_group_starts_with_a_day(program: Program, language: str, own: Stack, payment: bytes) -> None:
     topic, before, day = f"days-{language}", "2026-11-19T23:59:59.999Z", "2026-11-20T00:00:00Z"
     later, iowas_midnight = "2026-11-20T05:59:59.999Z", "2026-11-20T06:00:00Z"
-    write(writer, topic, payment, {0: [before], 1: [before, day, later, iowas_midnight]})
-    with program.reading(writer.stack, f"{language}-utc", "2026-11-20", topic) as reading:
+    write(own, topic, payment, {0: [before], 1: [before, day, later, iowas_midnight]})
+    with program.reading(own, f"{language}-utc", "2026-11-20", topic) as reading:
         assert places(reading.wait_for(3)) == [(1, 1), (1, 2), (1, 3)]
-        write(writer, topic, payment, {0: ["2026-11-20T07:00:00Z"]})
+        write(own, topic, payment, {0: ["2026-11-20T07:00:00Z"]})
         assert places(reading.wait_for(4)) == [(0, 1), (1, 1), (1, 2), (1, 3)]
-    with program.reading(writer.stack, f"{language}-iowa", "2026-11-20T00:00:00-06:00", topic) as reading:
+    with program.reading(own, f"{language}-iowa", "2026-11-20T00:00:00-06:00", topic) as reading:
         assert places(reading.wait_for(2)) == [(0, 1), (1, 3)]
 
 
-def test_a_key_that_is_gone_has_the_value_null(program: Program, language: str, writer: Writer) -> None:
+def test_a_key_that_is_gone_has_the_value_null(program: Program, language: str, own: Stack) -> None:
     topic = f"gone-{language}"
-    write(writer, topic, None, {0: ["2026-11-20T00:00:00Z"]})
-    with program.reading(writer.stack, f"{language}-gone", "2026-11-20", topic) as reading:
+    write(own, topic, None, {0: ["2026-11-20T00:00:00Z"]})
+    with program.reading(own, f"{language}-gone", "2026-11-20", topic) as reading:
         (line,) = reading.wait_for(1)
     assert [line[name] for name in ("key", "value", "id", "time")] == ["acme/1", None, None, None]
 
 
 def test_what_cannot_be_read_stops_it_and_stays_uncommitted(
-    program: Program, language: str, writer: Writer
+    program: Program, language: str, own: Stack
 ) -> None:
     topic, group = f"foreign-{language}", f"{language}-foreign"
-    write(writer, topic, b"no Avro", {0: ["2026-11-20T00:00:00Z"]})
-    said = program.refusal(writer.stack, group, "2026-11-20", topic)
+    write(own, topic, b"no Avro", {0: ["2026-11-20T00:00:00Z"]})
+    said = program.refusal(own, group, "2026-11-20", topic)
     assert f"{topic}, partition 0, offset 0 cannot be read" in said
-    client = {"bootstrap.servers": writer.stack.bootstrap}
+    client = {"bootstrap.servers": own.bootstrap}
     assert committed_offsets(client, group, [TopicPartition(topic, 0)])[0].offset <= 0
 
 
-def write(writer: Writer, topic: str, value: bytes | None, instants: dict[int, list[str]]) -> None:
+def write(own: Stack, topic: str, value: bytes | None, instants: dict[int, list[str]]) -> None:
     """Records of two partitions at the instants said; the broker's clock has no say on such a topic."""
-    client = {"bootstrap.servers": writer.stack.bootstrap}
+    client = {"bootstrap.servers": own.bootstrap}
     admin = AdminClient(client)
     if topic not in admin.list_topics(timeout=10).topics:
         new = NewTopic(topic, 2, 1, config={"message.timestamp.type": "CreateTime"})
@@ -160,14 +158,14 @@ def places(lines: list[Line]) -> list[tuple[int, int]]:
     return sorted((line["partition"], line["offset"]) for line in lines)
 
 
-def committed(writer: Writer, group: str) -> dict[tuple[str, int], int]:
+def committed(own: Stack, group: str) -> dict[tuple[str, int], int]:
     """What the group has committed where there are records."""
-    found = committed_offsets({"bootstrap.servers": writer.stack.bootstrap}, group, partitions())
+    found = committed_offsets({"bootstrap.servers": own.bootstrap}, group, partitions())
     return {(p.topic, p.partition): p.offset for p in found if p.offset > 0}
 
 
-def ends(writer: Writer) -> dict[tuple[str, int], int]:
-    admin = AdminClient({"bootstrap.servers": writer.stack.bootstrap})
+def ends(own: Stack) -> dict[tuple[str, int], int]:
+    admin = AdminClient({"bootstrap.servers": own.bootstrap})
     found = edge_offsets(admin, partitions(), OffsetSpec.latest())
     return {(p.topic, p.partition): end for p, end in found.items() if end}
 

@@ -200,11 +200,10 @@ class Owned:
         items = self.waiting_of(scope)
         unfinished = dict.fromkeys(item.at for item in items)
         after = max(parent.progress.next, own.progress.next if own else 0, self.settled_below(scope))
-        first = items[0].at if items else after
         involved = [
             stretch.progress for stretch in {parent, own, *(item.stretch for item in items)} if stretch
         ]
-        finished = {offset for progress in involved for offset in progress.finished if offset >= first}
+        finished = {offset for progress in involved for offset in progress.finished}
         return Progress(
             next=after,
             reserved=max(progress.reserved for progress in involved),

@@ -220,8 +220,7 @@ class Progress:
                 nothing in doubt.
             generation: the group's generation of this assignment.
         """
-        position = self.position
-        self.finished = {offset for offset in self.finished if offset >= position}
+        position = self._forget_below()
         if self.exact:
             return self._exact_snapshot(position, generation)
         if self.unfinished:
@@ -233,8 +232,7 @@ class Progress:
 
     def last_snapshot(self, in_doubt: Iterable[int], generation: int = 0) -> "Snapshot":
         """What to commit when nothing more will be sent: in doubt is just what is named."""
-        position = self.position
-        self.finished = {offset for offset in self.finished if offset >= position}
+        position = self._forget_below()
         return Snapshot(position, position, self._text(position, position, generation, in_doubt))
 
     def _exact_snapshot(self, position: int, generation: int) -> "Snapshot":
@@ -242,6 +240,12 @@ class Progress:
         named = {offset for offset in self.named | self.wanted if offset < position + SPAN}
         text = self._text(position, position, generation, named)
         return Snapshot(position, position, text, frozenset(named), self.until)
+
+    def _forget_below(self) -> int:
+        """The position; what is done below it needs no mark of its own, what is done right at it does."""
+        position = self.position
+        self.finished = {offset for offset in self.finished if offset >= position}
+        return position
 
     def _text(self, position: int, reserved: int, generation: int, only: Iterable[int] | None = None) -> str:
         return encode_metadata(

@@ -4,17 +4,18 @@ V2 = (
     "make a new topic {next} beside {topic}, written by the same events through a bridge until nobody reads "
     "the old one (docs/evolve.md)"
 )
-ADVICE = {
-    (
-        "default",
-        True,
-    ): "Keep `{where}`: what was released without a default can never go. To be rid of it, {v2}.",
-    ("default", False): (
+OTHER_TYPE = "Keep `{where}` and put the other type into a defaulted field beside it; or {v2}."
+MISSING = {
+    True: "Keep `{where}`: what was released without a default can never go. To be rid of it, {v2}.",
+    False: (
         'Give `{where}` a default, such as "type": ["null", …], "default": null; a name that changes is a '
         "new defaulted field beside the old one."
     ),
-    "type": "Keep `{where}` and put the other type into a defaulted field beside it; or {v2}.",
-    "union": "Keep `{where}` and put the other type into a defaulted field beside it; or {v2}.",
+}
+"""For the rule `default`, by whether it is a reader of the old schema who breaks."""
+ADVICE = {
+    "type": OTHER_TYPE,
+    "union": OTHER_TYPE,
     "size": "Keep the size, and put the other one into a defaulted field beside `{where}`; or {v2}.",
     "symbols": (
         "Keep the symbols of `{where}` and say the new word in a defaulted field beside it; or {v2}."
@@ -22,7 +23,7 @@ ADVICE = {
     "name": "Keep the name; another one is another event: {v2}.",
     "full-name": "Keep name and namespace; another one is another event: {v2}.",
     "meaning": "Keep `{where}` as it is and put the other form into a defaulted field beside it; or {v2}.",
-    "text-or-bytes": "Keep `{where}` and put the other type into a defaulted field beside it; or {v2}.",
+    "text-or-bytes": OTHER_TYPE,
     "personal-data": 'Keep "pii": true on `{where}`; it may be added, never taken away.',
     "raw-default": 'Make it optional: "type": ["null", …], "default": null.',
     "still-read": (
@@ -35,12 +36,12 @@ ADVICE = {
         "a topic that ends is deprecated in topic.yaml first (docs/evolve.md)."
     ),
 }
-"""By rule, and where it matters by whether it is a reader of the old schema who breaks."""
+"""For every other rule."""
 
 
 def advice(rule: str, where: str, old_reader: bool, topic: str) -> str:
     """One sentence: how to do it instead."""
     stem, _, major = topic.rpartition(".v")
     following = f"{stem}.v{int(major) + 1}" if major.isdecimal() else f"{topic}.v2"
-    text = ADVICE.get(rule) or ADVICE[rule, old_reader]
+    text = MISSING[old_reader] if rule == "default" else ADVICE[rule]
     return text.format(where=where or "the event", v2=V2.format(topic=topic, next=following))

@@ -66,7 +66,7 @@ class Version:
     @property
     def label(self) -> str:
         """How the checksums and the refusals name it: `<topic>/v1.avsc`."""
-        return f"{self.path.parent.name}/{self.path.name}"
+        return label_of(self.path)
 
 
 def check_schemas(schemas: Path) -> tuple[int, list[Refusal]]:
@@ -77,9 +77,9 @@ def check_schemas(schemas: Path) -> tuple[int, list[Refusal]]:
     released = read_checksums(schemas)
     refusals = list(_immutable(schemas, released))
     new = 0
-    for folder in sorted(path.parent for path in schemas.glob("*/topic.yaml")):
+    for folder in topic_folders(schemas):
         versions = [
-            Version(file, file.read_text(encoding="utf-8"), f"{folder.name}/{file.name}" in released)
+            Version(file, file.read_text(encoding="utf-8"), label_of(file) in released)
             for file in version_files(folder)
         ]
         new += sum(not version.released for version in versions)
@@ -97,10 +97,21 @@ def release_schemas(schemas: Path) -> list[str]:
     if refusals:
         raise NotReleasable(refusals)
     released = read_checksums(schemas)
-    found = {f"{file.parent.name}/{file.name}": checksum(file) for file in schemas.glob("*/v*.avsc")}
+    files = [file for folder in topic_folders(schemas) for file in version_files(folder)]
+    found = {label_of(file): checksum(file) for file in files}
     lines = [f"{digest}  {name}\n" for name, digest in sorted(found.items())]
     (schemas / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
     return sorted(found.keys() - released.keys())
+
+
+def topic_folders(schemas: Path) -> list[Path]:
+    """Every folder that describes a topic."""
+    return sorted(path.parent for path in schemas.glob("*/topic.yaml"))
+
+
+def label_of(schema: Path) -> str:
+    """How the checksums and the refusals name a schema's file."""
+    return f"{schema.parent.name}/{schema.name}"
 
 
 def read_checksums(schemas: Path) -> dict[str, str]:

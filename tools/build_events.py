@@ -3,11 +3,14 @@
 Everything in it comes from services/events and schemas/; run by `make events`.
 """
 
+import json
 import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+from services.bus.catalog import load_catalog
 
 ROOT = Path(__file__).resolve().parents[1]
 EVENTS, SCHEMAS, STAGE = ROOT / "services" / "events", ROOT / "schemas", ROOT / "build" / "events"
@@ -36,8 +39,8 @@ def stage(folder: Path) -> None:
     package.mkdir(parents=True)
     for source in EVENTS.glob("*.py"):
         shutil.copy(source, package)
-    for schema in SCHEMAS.glob("billing.*/v1.avsc"):
-        shutil.copy(schema, package / f"{schema.parent.name}.avsc")
+    for name, topic in load_catalog(SCHEMAS).items():
+        (package / f"{name}.avsc").write_text(json.dumps(topic.schema), encoding="utf-8")
     (package / "py.typed").touch()
     ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = [

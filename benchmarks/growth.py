@@ -6,22 +6,17 @@ seconds while it works them off for a bounded time. Neither may depend on how mu
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from statistics import mean
 
 from benchmarks.figures import Goal, judge, table
-from benchmarks.lane.contenders import Missing, Ours, Running, build_go
-from benchmarks.lane.partner import SOURCE, Partner
-from benchmarks.lane.payments import OurTopics
+from benchmarks.lane.contenders import Ours, Running
+from benchmarks.lane.partner import Partner
+from benchmarks.lane.workshop import WORK, workshop
 from benchmarks.machine import usage
-from deploy.local import Stack
-from deploy.local.processes import ROOT
-from deploy.local.progress import fetch_with_progress
 
 LOOK_EVERY_S, START_LIMIT_S, POLL_S = 5.0, 60.0, 0.05
 FIRST, LAST = "first quarter", "last quarter"
@@ -45,30 +40,16 @@ class Look:
 
 def main() -> int:
     given = arguments()
-    work = ROOT / ".local" / "bench"
-    work.mkdir(parents=True, exist_ok=True)
-    try:
-        partner_binary = build_go(SOURCE, work)
-    except Missing as missing:
-        print(f"{missing}.", file=sys.stderr)
-        return 1
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Stack(Path(folder) / "stack", parts=fetch_with_progress()) as stack,
-    ):
-        topics = OurTopics(stack.bootstrap, stack.registry)
-        try:
-            began = time.monotonic()
-            topics.load_once(given.events)
-            print(f"{given.events:,} payments loaded in {time.monotonic() - began:.0f} s", flush=True)
-            ours = Ours(stack, topics, work)
-            with (
-                Partner(partner_binary, given.delay_ms) as partner,
-                ours.running(partner.url, given.in_flight) as running,
-            ):
-                looks = list(watch(partner, running, given.events, given.seconds))
-        finally:
-            topics.close()
+    with workshop() as shop:
+        began = time.monotonic()
+        shop.topics.load_once(given.events)
+        print(f"{given.events:,} payments loaded in {time.monotonic() - began:.0f} s", flush=True)
+        ours = Ours(shop.stack, shop.topics, WORK)
+        with (
+            Partner(shop.partner, given.delay_ms) as partner,
+            ours.running(partner.url, given.in_flight) as running,
+        ):
+            looks = list(watch(partner, running, given.events, given.seconds))
     show(looks, given.events)
     return 0
 

@@ -7,21 +7,16 @@ prints microseconds an event for each stage; start-up is left out.
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.lane.contenders import Missing, Ours, Running, build_go, launch
-from benchmarks.lane.partner import SOURCE
-from benchmarks.lane.payments import OurTopics
+from benchmarks.lane.contenders import Ours, Running, launch
 from benchmarks.lane.run import Load, measure
+from benchmarks.lane.workshop import WORK, workshop
 from benchmarks.stages import STAGES
-from deploy.local import Stack
-from deploy.local.processes import ROOT
-from deploy.local.progress import fetch_with_progress
 
 
 @dataclass
@@ -45,23 +40,11 @@ class Profiled(Ours):
 
 def main() -> int:
     given = arguments()
-    work = ROOT / ".local" / "bench"
-    work.mkdir(parents=True, exist_ok=True)
-    profile = work / "profile.json"
+    profile = WORK / "profile.json"
     profile.unlink(missing_ok=True)
-    try:
-        partner = build_go(SOURCE, work)
-    except Missing as missing:
-        print(f"{missing}.", file=sys.stderr)
-        return 1
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Stack(Path(folder) / "stack", parts=fetch_with_progress()) as stack,
-    ):
-        topics = OurTopics(stack.bootstrap, stack.registry)
-        profiled = Profiled(stack, topics, work, profile=profile)
-        figures = measure(profiled, Load(given.events, given.delay_ms, given.in_flight), partner)
-        topics.close()
+    with workshop() as shop:
+        profiled = Profiled(shop.stack, shop.topics, WORK, profile=profile)
+        figures = measure(profiled, Load(given.events, given.delay_ms, given.in_flight), shop.partner)
     print(f"{figures['rate']:g}/s, {figures['warm_cpu_us']:g} us of CPU an event when warm")
     show(json.loads(profile.read_text()), given.events, given.functions)
     return 0

@@ -19,6 +19,7 @@ from deploy.local import Stack
 from deploy.local.processes import ROOT
 from services.bus.catalog import REPLAY, load_catalog
 from services.bus.clock import Clock
+from services.bus.closing import stop_consumer
 from services.bus.codec import Codec
 from services.bus.delivery import Delivery, Limits
 from services.bus.identity import key
@@ -182,7 +183,7 @@ class Bench:
                         records += batch
             return records
         finally:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
 
 def payments(count: int, accounts: int) -> list[PaymentReceived]:

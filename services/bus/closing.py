@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 log = structlog.get_logger()
 
 CLOSE_LIMIT_S = 5.0
+COORDINATOR_TASKS = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task")
 
 
 async def close(*steps: Callable[[], Awaitable[object]]) -> None:
@@ -27,3 +29,24 @@ async def close(*steps: Callable[[], Awaitable[object]]) -> None:
             ours = asyncio.current_task()
             if ours is not None and ours.cancelling():
                 raise
+
+
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stops it within the limits, and leaves nothing of it: no connection, no task that would make one."""
+    await close(consumer.stop, lambda: _end_tasks(consumer), consumer._client.close)
+
+
+async def stop_producer(producer: AIOKafkaProducer) -> None:
+    """Sends what it still holds within the limit, and leaves nothing of it."""
+    await close(producer.stop, producer._sender.close, producer.client.close)
+
+
+async def _end_tasks(consumer: AIOKafkaConsumer) -> None:
+    """What `stop` leaves running when it is cut short, or when a fetch of its own ends it half-way."""
+    fetcher, coordinator = consumer._fetcher, consumer._coordinator
+    named = [getattr(coordinator, name, None) for name in COORDINATOR_TASKS]
+    fetching = [fetcher._fetch_task, *fetcher._pending_tasks] if fetcher is not None else []
+    left = [task for task in (*named, *fetching) if task is not None and not task.done()]
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)

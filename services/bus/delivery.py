@@ -151,8 +151,10 @@ class Delivery(Generic[E]):
                 async with asyncio.timeout(COMMIT_LIMIT_S):
                     await self._commits.write(list(self._owned.values()), last=True)
         finally:
+            self.stop()
             for owned in self._owned.values():
                 owned.live = False
+            await self._end_tasks()
             await self._broker.leave()
             if self._index is not None:
                 await self._index.stop()
@@ -182,6 +184,8 @@ class Delivery(Generic[E]):
     # -- ownership -------------------------------------------------------------------------------------
 
     def assigned(self, partitions: Collection[TopicPartition], ticket: Ticket) -> None:
+        if self._stopping:
+            return  # we leave: whoever gets them next opens them
         now = self._clock.monotonic()
         taken = []
         for partition in partitions:
@@ -439,6 +443,13 @@ class Delivery(Generic[E]):
             async with asyncio.timeout(limit_s):
                 while any(number in numbers for number, _ in self._busy):  # noqa: ASYNC110 - no event
                     await asyncio.sleep(0.01)
+
+    async def _end_tasks(self) -> None:
+        """What the grace was too short for is in doubt; a takeover just begun would connect again."""
+        left = list(self._tasks)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -20,7 +20,7 @@ from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
 
 from services.bus.clock import Clock
-from services.bus.closing import close
+from services.bus.closing import close, stop_consumer
 from services.bus.partition import Commit, Ticket
 
 log = structlog.get_logger()
@@ -124,8 +124,9 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
 
     async def leave(self) -> None:
         """Leaves the group; each step bounded, whatever the brokers do."""
-        # the consumer's connections once more: its own stop may have been cut short before them
-        await close(self._consumer.stop, self._consumer._client.close, self._admin.close, self._readers.stop)
+        await stop_consumer(self._consumer)
+        await close(self._admin.close)
+        await self._readers.stop()
 
     # -- ownership -------------------------------------------------------------------------------------
 
@@ -304,10 +305,10 @@ class Readers:
                     consumer.seek(partition, offset)
                     found = await consumer.getmany(partition, timeout_ms=int(POLL_S * 1000), max_records=most)
             except OffsetOutOfRangeError:
-                await consumer.stop()
+                await stop_consumer(consumer)
                 raise Gone([partition]) from None
             except BaseException:
-                await consumer.stop()
+                await stop_consumer(consumer)
                 raise
             self._idle.append(consumer)
             records: Sequence[Record] = found.get(partition, [])
@@ -325,4 +326,4 @@ class Readers:
 
     async def stop(self) -> None:
         while self._idle:
-            await self._idle.pop().stop()
+            await stop_consumer(self._idle.pop())

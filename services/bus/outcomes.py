@@ -19,7 +19,7 @@ from typing import Self
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
-from services.bus.closing import close
+from services.bus.closing import stop_consumer
 from services.bus.codec import Codec, Undecodable
 from services.bus.identity import Outcome, delivery_key, event_id_text
 from services.bus.views import whole
@@ -232,7 +232,7 @@ class OutcomeIndex:
 
     async def stop(self) -> None:
         """Closes the consumer, bounded whatever the brokers do, writes what is in memory, closes the file."""
-        await close(self._consumer.stop, self._consumer._client.close)
+        await stop_consumer(self._consumer)
         self.close()
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from prometheus_client import Counter
 
 from services.bus import metrics
 from services.bus.clock import Clock
+from services.bus.closing import stop_producer
 from services.bus.codec import Codec
 from services.bus.identity import event_id_text, key
 from services.bus.trace import current_traceparent
@@ -64,13 +65,8 @@ class Publisher:
         await self._producer.start()
 
     async def stop(self) -> None:
-        if self._producer is None:
-            return
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                await self._producer.stop()
-        except (KafkaError, TimeoutError):
-            return
+        if self._producer is not None:
+            await stop_producer(self._producer)
 
     async def answers(self) -> bool:
         """Whether a broker gives its metadata now."""

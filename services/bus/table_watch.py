@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.bus.clock import Clock
+from services.bus.closing import stop_consumer
 from services.bus.views import whole
 
 log = structlog.get_logger()
@@ -92,7 +93,7 @@ async def watch_tables(
                     raise TableStalled(sentence)
             await asyncio.sleep(min(EVERY_S, limit_s / 2))
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
 
 
 def _watched(app: Any, partitions: list[TopicPartition]) -> list[TopicPartition]:

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.bus import metrics
+from services.bus.closing import stop_consumer
 from services.bus.codec import Codec, Undecodable
 from services.bus.registry import RegistryAway
 from services.events import Event
@@ -60,7 +61,7 @@ async def follow(view: View[E], bootstrap: str, codec: Codec) -> None:
                     await take(view, codec, record.value, record.offset)
                 await asyncio.sleep(0)
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
 
 
 async def take(view: View[E], codec: Codec, value: bytes | None, offset: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from services.bus.closing import stop_consumer
 from services.bus.codec import Codec, Undecodable
 from services.bus.service import Bus
 from services.bus.views import whole
@@ -32,13 +33,13 @@ class ReceivedPayments:
             await self._consumer.start()
             self._partitions = await whole(self._consumer, self._topic)
         except BaseException:
-            await self._consumer.stop()
+            await stop_consumer(self._consumer)
             raise
         self._consumer.assign(self._partitions)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._consumer.stop()
+        await stop_consumer(self._consumer)
 
     async def begins(self) -> dict[int, int]:
         """By partition the first offset that is kept."""

@@ -5,13 +5,16 @@ import time
 from collections import Counter
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 
 from deploy.local import Stack
+from services.bus.closing import stop_consumer
+from services.events import PaymentReceived
 from tests.lane_bench import Bench, Ledger, payments, reaches
 
 
 async def test_stopped_with_slow_calls_while_another_joins_it_hands_over_within_seconds(bench: Bench) -> None:
-    ledger, sent = Ledger(slow_s=0.8), payments(120, 120)
+    ledger, sent, others = Ledger(slow_s=0.8), payments(120, 120), asyncio.all_tasks()
     async with bench.lane(ledger, in_flight=15) as first:
         await bench.publish(*sent)
         await reaches(lambda: len(ledger.effects) >= 15)
@@ -24,6 +27,7 @@ async def test_stopped_with_slow_calls_while_another_joins_it_hands_over_within_
             ledger.slow_s = 0.0
             await reaches(lambda: len(set(ledger.guids)) == 120)
     assert Counter(ledger.guids).most_common(1)[0][1] == 1
+    await reaches(lambda: asyncio.all_tasks() <= others, 5)  # not even of a takeover that had just begun
     assert took_s < 8, "the calls under way, one rebalance, the commits read"
 
 
@@ -43,9 +47,26 @@ async def test_stopped_while_the_broker_is_gone_it_is_out_within_its_grace(
         return time.monotonic() - began
 
     took = await run()
-    await asyncio.to_thread(own_stack.start_broker)
+    own_stack.start_broker()  # in this thread: the broker would not outlive another
     assert took < 5 + 1 + 6 * 1 + 4, "the calls under way, the last commit, six closings, and some air"
     async with bench.lane(ledger, in_flight=50):
         ledger.slow_s = 0.0
         await reaches(lambda: len(set(ledger.guids)) == 400, 60)
     assert Counter(ledger.guids).most_common(1)[0][1] == 1
+
+
+async def test_a_stop_that_is_cut_short_leaves_neither_a_task_nor_a_connection(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = asyncio.all_tasks()
+    consumer = AIOKafkaConsumer(
+        PaymentReceived.TOPIC, bootstrap_servers=bench.stack.bootstrap, group_id=f"{bench.group}.cut"
+    )
+    await consumer.start()
+    await reaches(consumer.assignment)
+    opened = list(consumer._client._conns.values())
+    monkeypatch.setattr("services.bus.closing.CLOSE_LIMIT_S", 0.001)
+    await stop_consumer(consumer)
+    assert len(opened) > 1
+    await reaches(lambda: asyncio.all_tasks() <= others, 5)
+    assert not any(each.connected() for each in [*opened, *consumer._client._conns.values()])

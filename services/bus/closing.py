@@ -19,6 +19,8 @@ async def close(*steps: Callable[[], Awaitable[object]]) -> None:
     aiokafka lets the cancelling of its own fetch escape from `stop`: it looks like ours, and would end a
     shutdown half-way.
     """
+    ours = asyncio.current_task()
+    asked = ours.cancelling() if ours is not None else 0
     for step in steps:
         try:
             async with asyncio.timeout(CLOSE_LIMIT_S):
@@ -26,8 +28,7 @@ async def close(*steps: Callable[[], Awaitable[object]]) -> None:
         except (KafkaError, TimeoutError) as error:
             log.warning("not_closed", step=step.__qualname__, error=type(error).__name__)
         except asyncio.CancelledError:
-            ours = asyncio.current_task()
-            if ours is not None and ours.cancelling():
+            if ours is not None and ours.cancelling() > asked:
                 raise
 
 

@@ -52,7 +52,8 @@ class Consumer:
     def __init__(self, topic: Topic) -> None:
         self._topic = topic
         self._places: dict[TopicPartition, int] = {}
-        self._client = SimpleNamespace(set_topics=self.start)
+        self._client = SimpleNamespace(set_topics=self.start, close=self.start)
+        self._coordinator = self._fetcher = None
 
     async def start(self, *_: object) -> None:
         return

@@ -271,10 +271,11 @@ class Delivery(Generic[E]):
     def _accept(self, owned: Owned, records: Sequence[Record]) -> None:
         """Takes records of the main stretch, and passes those that are somebody else's."""
         main = owned.main
+        full = main.progress.position + SPAN  # asked once: it passes over all that was done since
         for record in records:
             if record.offset < main.progress.next:
                 continue
-            if main.progress.unfinished and record.offset >= main.progress.position + SPAN:
+            if main.progress.unfinished and record.offset >= full:
                 self._pause(owned)
                 break
             if owned.owner_of(record.key or b"", record.offset) is main:

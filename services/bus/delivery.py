@@ -90,31 +90,18 @@ class Delivery(Generic[E]):
         self._index = index
         self._attempts = Attempts(lane, codec, publisher, clock, index)
         self._cursors = Cursors(
-            lane.name,
-            broker,
-            clock,
-            billers,
-            away=self._attempts.away,
-            start=self._start,
-            enqueue=self._enqueue,
-            release=self._release,
-            moved=self._moved,
-            halt=self._halt,
-        )
+            lane.name, broker, clock, billers, away=self._attempts.away, start=self._start,
+            enqueue=self._enqueue, release=self._release, moved=self._moved, halt=self._halt,
+        )  # fmt: skip
         self._shares = Shares(min(limits.in_flight, lane.in_flight or limits.in_flight))
         self._owned: dict[TopicPartition, Owned] = {}
         self._watchdog = Watchdog(
             lane.name, lane.reads.TOPIC, broker, clock, self._owned.values, retention_s or {}
         )
         self._commits = Commits(
-            lane.name,
-            broker,
-            self._cursors,
-            clock,
-            self._shares.most,
-            covered=self._covered,
-            committed=self._watchdog.committed,
-        )
+            lane.name, broker, self._cursors, clock, self._shares.most,
+            covered=self._covered, committed=self._watchdog.committed,
+        )  # fmt: skip
         self._takeover = Takeover(
             lane.name, broker, self._cursors, self._commits, index, exact=lane.exact, halt=self._halt
         )

@@ -64,7 +64,10 @@ class ReceivedPayments:
 
         They come in the order of those instants, of one instant by partition, however they are fetched.
         """
+        keys = f"{biller}/".encode()
         async for record in self._in_order(begins, ends):
+            if not (record.key or b"").startswith(keys):
+                continue  # decoding it would cost more than reading it
             try:
                 event = await self._codec.decode(self._topic, record.value)
             except Undecodable:

@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 
 from services.bus.biller import Biller
 from services.bus.business_day import cut_off
-from services.bus.identity import event_id
+from services.bus.identity import event_id, key
 from services.events import BatchClosed, PaymentReceived
 from services.payments import received
 from services.payments.batches import BatchClock, ClosedBatches
@@ -102,7 +102,12 @@ class Consumer:
                 self._places[partition] += len(some)
                 return {
                     partition: [
-                        SimpleNamespace(offset=begin + n, timestamp=int(at.timestamp() * 1000), value=payment)
+                        SimpleNamespace(
+                            offset=begin + n,
+                            timestamp=int(at.timestamp() * 1000),
+                            key=key(payment).encode(),
+                            value=payment,
+                        )
                         for n, (at, payment) in enumerate(some)
                     ]
                 }

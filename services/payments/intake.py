@@ -1,6 +1,7 @@
 """What comes in over HTTP: IC's payment form, batches of payments, banks' files."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -54,48 +55,49 @@ class BatchReceipt(BaseModel):
     results: list[ItemResult]
 
 
-def routes(bus: Bus, accounts: AccountsView, reader: NoticeReader, bank_files: BankFileReader) -> APIRouter:
-    """The intake of payments; each answer 2xx comes after all in-sync replicas have every event."""
-    router = APIRouter()
-    rule = reader.contract.payment_form.batch
-    payments = {"type": "array", "minItems": 1, "maxItems": rule.max_items, "items": {"type": "object"}}
-    batch_schema = {"required": [rule.envelope], "properties": {rule.envelope: payments}}
+class Intake:
+    """Payments as they come, one or many, onto the bus."""
 
-    def received(told: object, biller: Biller, via: str) -> PaymentReceived:
-        if not accounts.ready:  # just started: every account would look unknown, and the payment be parked
+    def __init__(self, bus: Bus, accounts: AccountsView, reader: NoticeReader) -> None:
+        self._bus = bus
+        self._accounts = accounts
+        self._reader = reader
+
+    def received(self, told: object, biller: Biller, via: str) -> PaymentReceived:
+        """The event of one payment; raises Malformed, or Problem 503 while the accounts are being read."""
+        if not self._accounts.ready:  # every account would look unknown, and the payment be parked
             raise Problem(503, "Not ready", "The accounts are still being read.", retry_after=RETRY_AFTER_S)
         if isinstance(told, Malformed):
             raise told
-        notice = reader.read(told, biller)
+        notice = self._reader.read(told, biller)
         ours = biller.invoice_cloud.biller_guid
         if notice.biller_guid is not None and notice.biller_guid.lower() != ours.lower():
-            raise Malformed(reader.contract.wire("biller_guid"), "the GUID of the biller in the path")
-        return receive_payment(notice, biller, accounts, via, bus.clock.now())
+            raise Malformed(self._reader.contract.wire("biller_guid"), "the GUID of the biller in the path")
+        return receive_payment(notice, biller, self._accounts, via, self._bus.clock.now())
 
-    async def publish(
-        biller: Biller, results: list[ItemResult], events: Sequence[tuple[int, PaymentReceived]]
-    ) -> None:
-        """Publishes a part at a time; once nothing of a part is acknowledged, the rest is not tried."""
-        away = False
-        for start in range(0, len(events), AT_ONCE):
-            part = events[start : start + AT_ONCE]
-            failures: Sequence[object] = [True] * len(part)
-            if not away:
-                failures = await bus.publisher.publish_each([event for _, event in part])
-            away = None not in failures
-            metrics.ACCEPTED.labels("payments", biller.slug, "payment").inc(failures.count(None))
-            for (index, _), failure in zip(part, failures, strict=True):
-                if failure is not None:
-                    results[index].status = "try_again"
+    async def one(self, told: Mapping[str, object], biller: Biller) -> Receipt:
+        """Takes one form; a field that does not read as agreed is answered with its name."""
+        try:
+            event = self.received(told, biller, "form")
+        except Malformed as error:
+            raise Problem(
+                422, "Malformed payment", f"{error.field}: expected {error.expected}.", field=error.field
+            ) from None
+        await self._bus.publisher.publish(event)
+        metrics.ACCEPTED.labels("payments", biller.slug, "payment").inc()
+        return Receipt(PaymentGUID=event.payment_guid_as_sent or event.payment_guid)
 
-    async def take(items: Sequence[object], biller: Biller, via: str, response: Response) -> BatchReceipt:
+    async def many(
+        self, items: Sequence[object], biller: Biller, via: str, response: Response
+    ) -> BatchReceipt:
+        """Takes each for itself; raises NotAcknowledged when the bus has none of them."""
         results: list[ItemResult] = []
         events: list[tuple[int, PaymentReceived]] = []
         for index, told in enumerate(items):
             if index % AT_ONCE == AT_ONCE - 1:  # a bank's file is long: others get their turn
                 await asyncio.sleep(0)
             try:
-                event = received(told, biller, via)
+                event = self.received(told, biller, via)
             except Malformed as error:
                 results.append(
                     ItemResult(index=index, status="malformed", field=error.field, expected=error.expected)
@@ -103,15 +105,47 @@ def routes(bus: Bus, accounts: AccountsView, reader: NoticeReader, bank_files: B
                 continue
             events.append((index, event))
             results.append(ItemResult(index=index, PaymentGUID=event.payment_guid_as_sent, status="accepted"))
-        await publish(biller, results, events)
-        counts = {
-            state: sum(r.status == state for r in results) for state in ("accepted", "malformed", "try_again")
-        }
+        await self._publish(biller, results, events)
+        counts = Counter(result.status for result in results)
         if counts["try_again"] and not counts["accepted"]:
             raise NotAcknowledged("none of the batch was acknowledged")
         response.status_code = 200 if counts["accepted"] == len(results) else 207
-        return BatchReceipt(**counts, results=results)
+        return BatchReceipt(
+            accepted=counts["accepted"],
+            malformed=counts["malformed"],
+            try_again=counts["try_again"],
+            results=results,
+        )
 
+    async def _publish(
+        self, biller: Biller, results: list[ItemResult], events: Sequence[tuple[int, PaymentReceived]]
+    ) -> None:
+        """Publishes a part at a time; once nothing of a part is acknowledged, the rest is not tried."""
+        away = False
+        for start in range(0, len(events), AT_ONCE):
+            part = events[start : start + AT_ONCE]
+            failures: Sequence[object] = [True] * len(part)
+            if not away:
+                failures = await self._bus.publisher.publish_each([event for _, event in part])
+            away = None not in failures
+            metrics.ACCEPTED.labels("payments", biller.slug, "payment").inc(failures.count(None))
+            for (index, _), failure in zip(part, failures, strict=True):
+                if failure is not None:
+                    results[index].status = "try_again"
+
+
+def routes(bus: Bus, accounts: AccountsView, reader: NoticeReader, bank_files: BankFileReader) -> APIRouter:
+    """The intake of payments; each answer 2xx comes after all in-sync replicas have every event."""
+    router = APIRouter()
+    intake = Intake(bus, accounts, reader)
+    add_form(router, intake, reader)
+    add_batch(router, intake, reader)
+    add_bank_file(router, intake, bank_files)
+    add_refusals(router, bus)
+    return router
+
+
+def add_form(router: APIRouter, intake: Intake, reader: NoticeReader) -> None:
     form = reader.contract.payment_form
     fields = {name: {"type": "string"} for name in (*form.fields.values(), *form.assumed.values())}
     form_schema = {"type": "object", "properties": fields}
@@ -125,10 +159,13 @@ def routes(bus: Bus, accounts: AccountsView, reader: NoticeReader, bank_files: B
     @takes(texts=True)
     async def pay(request: Request, biller: Speaker) -> Receipt:
         """One posted payment, as IC's form."""
-        event = checked(received, await form_of(request, MOST_FIELDS), biller, "form")
-        await bus.publisher.publish(event)
-        metrics.ACCEPTED.labels("payments", biller.slug, "payment").inc()
-        return Receipt(PaymentGUID=event.payment_guid_as_sent or event.payment_guid)
+        return await intake.one(await form_of(request, MOST_FIELDS), biller)
+
+
+def add_batch(router: APIRouter, intake: Intake, reader: NoticeReader) -> None:
+    rule = reader.contract.payment_form.batch
+    payments = {"type": "array", "minItems": 1, "maxItems": rule.max_items, "items": {"type": "object"}}
+    batch_schema = {"required": [rule.envelope], "properties": {rule.envelope: payments}}
 
     @router.post("/ic/{biller}/payments/batch", response_model=BatchReceipt)
     @takes(batch=rule.envelope)
@@ -139,8 +176,11 @@ def routes(bus: Bus, accounts: AccountsView, reader: NoticeReader, bank_files: B
         response: Response,
     ) -> BatchReceipt:
         """Payments with a result for each; 207 when not all were accepted."""
-        return await take(items_of(request, batch, rule.envelope, rule.max_items), biller, "batch", response)
+        items = items_of(request, batch, rule.envelope, rule.max_items)
+        return await intake.many(items, biller, "batch", response)
 
+
+def add_bank_file(router: APIRouter, intake: Intake, bank_files: BankFileReader) -> None:
     @router.post(
         "/ic/{biller}/bank-files",
         response_model=BatchReceipt,
@@ -153,8 +193,10 @@ def routes(bus: Bus, accounts: AccountsView, reader: NoticeReader, bank_files: B
             items = bank_files.read(await request.body())
         except BrokenFile as error:
             raise Problem(422, "The bank's file is refused", str(error)) from None
-        return await take(items, biller, "bank_file", response)
+        return await intake.many(items, biller, "bank_file", response)
 
+
+def add_refusals(router: APIRouter, bus: Bus) -> None:
     @router.post("/ic/{biller}/ach-rejects", dependencies=[Depends(biller_of)])
     async def ach_rejects() -> None:
         """Not supported: refused by name."""
@@ -166,20 +208,7 @@ def routes(bus: Bus, accounts: AccountsView, reader: NoticeReader, bank_files: B
         """Not supported: refused by name."""
         raise Unsupported(bus.support.row("void"))
 
-    return router
-
 
 def takes_body(content_type: str, schema: dict[str, Any]) -> dict[str, Any]:
     """What the OpenAPI document says of a body that the framework does not read."""
     return {"requestBody": {"content": {content_type: {"schema": schema}}, "required": True}}
-
-
-def checked(received: Any, told: Mapping[str, object], biller: Biller, via: str) -> PaymentReceived:
-    """The event of one form; a field that does not read as agreed is answered with its name."""
-    try:
-        event: PaymentReceived = received(told, biller, via)
-    except Malformed as error:
-        raise Problem(
-            422, "Malformed payment", f"{error.field}: expected {error.expected}.", field=error.field
-        ) from None
-    return event

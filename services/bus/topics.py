@@ -48,7 +48,7 @@ DEADLINE_S = 30.0
 class Change:
     """One difference between the catalog and what is there. What is not `possible` waits for a person."""
 
-    kind: Literal["topic", "partitions", "setting", "compatibility", "subject", "first offset"]
+    kind: Literal["topic", "partitions", "setting", "compatibility", "subject", "first offset", "schema"]
     name: str
     detail: str
     possible: bool = True

@@ -8,7 +8,9 @@ from services.bus import topics
 from services.bus.catalog import load_catalog
 from services.bus.settings import load_settings
 from services.cli.output import FOUND, AsJson, show
+from services.operations.schema_gate import not_as_released
 
+NOT_RELEASED = "not as it was released, or never; run: billbus schemas check, then billbus schemas release"
 cli = typer.Typer(help="Topics, subjects and first offsets.", invoke_without_command=True)
 
 Begin = Annotated[
@@ -57,8 +59,14 @@ def apply_topics(
     """Make broker and registry agree with the catalog; exit code 1 if something waits for a person."""
     settings = load_settings()
     catalog = load_catalog(settings.schemas)
+    held_back = [
+        topics.Change("schema", name, NOT_RELEASED, False) for name in not_as_released(settings.schemas)
+    ]
+    if yes and held_back:
+        _show(held_back, as_json, "Nothing was done")
+        raise SystemExit(FOUND)
     act = topics.apply if yes else topics.plan
-    changes = act(
+    changes = held_back + act(
         settings.bootstrap, settings.registry, catalog, replication=settings.replication, begin=begin or ()
     )
     title = "Done" if yes else "Would be done; add --yes to do it"

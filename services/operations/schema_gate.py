@@ -104,6 +104,16 @@ def release_schemas(schemas: Path) -> list[str]:
     return sorted(found.keys() - released.keys())
 
 
+def not_as_released(schemas: Path) -> list[str]:
+    """Names each schema that is not released, or no longer as it was; such a one must reach no registry.
+
+    Raises ValueError for a list of checksums that does not read.
+    """
+    released = read_checksums(schemas)
+    files = [file for folder in topic_folders(schemas) for file in version_files(folder)]
+    return [label_of(file) for file in files if released.get(label_of(file)) != checksum(file)]
+
+
 def topic_folders(schemas: Path) -> list[Path]:
     """Every folder that describes a topic."""
     return sorted(path.parent for path in schemas.glob("*/topic.yaml"))

@@ -159,7 +159,7 @@ class Ledger:
         """Counts and money of all effects, and which natural ids stand there more than once."""
         clause, values = where.sql(kind)
         count, distinct, total, last = self.db.execute(
-            "SELECT count(*), count(DISTINCT biller || '/' || natural_id), coalesce(sum(amount), 0),"  # noqa: S608
+            "SELECT count(*), count(DISTINCT biller || '/' || natural_id), coalesce(sum(amount), 0),"  # noqa: S608 - our own words
             f" coalesce(max(seq), 0) FROM ledger WHERE {clause}",
             values,
         ).fetchone()
@@ -181,7 +181,7 @@ class Ledger:
         paths = [json_path(name) for name in by if name not in ("biller", "account")]
         numbers = ", ".join(str(place) for place in range(1, len(by) + 1))
         found = self.db.execute(
-            f"SELECT {columns}, count(*), coalesce(sum(amount), 0) FROM ledger WHERE {clause}"  # noqa: S608
+            f"SELECT {columns}, count(*), coalesce(sum(amount), 0) FROM ledger WHERE {clause}"  # noqa: S608 - our own words
             f" GROUP BY {numbers} ORDER BY {numbers}",
             (*paths, *values),
         )
@@ -206,10 +206,10 @@ class Ledger:
         with self.effect():
             doomed = f"SELECT seq FROM ledger WHERE {clause} AND seq > ?"  # noqa: S608 - our own words
             undone = self.db.execute(
-                f"DELETE FROM changes WHERE ledger_seq IN ({doomed}) RETURNING biller, account",  # noqa: S608
+                f"DELETE FROM changes WHERE ledger_seq IN ({doomed}) RETURNING biller, account",  # noqa: S608 - our own words
                 (*values, where.after),
             ).fetchall()
-            gone = self.db.execute(f"DELETE FROM ledger WHERE seq IN ({doomed})", (*values, where.after))  # noqa: S608
+            gone = self.db.execute(f"DELETE FROM ledger WHERE seq IN ({doomed})", (*values, where.after))  # noqa: S608 - our own words
             for one in set(undone):
                 self.db.execute(
                     "UPDATE accounts SET (past_due, current, credit, as_of) ="

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from deploy.local.processes import Processes
+from deploy.local.processes import ROOT, Processes
 from services.cli import app
 from tests.stacks import Addresses
 
@@ -123,6 +124,23 @@ def test_doctor_says_that_the_registry_is_away(billbus: Operator) -> None:
 def test_topics_agree_with_the_catalog(billbus: Operator) -> None:
     assert billbus("topics", "diff") == (0, [])
     assert billbus("topics", "apply", "--yes") == (0, [])
+
+
+def test_a_schema_that_is_not_as_released_reaches_no_registry(billbus: Operator, tmp_path: Path) -> None:
+    schemas = tmp_path / "schemas"
+    shutil.copytree(ROOT / "schemas", schemas)
+    edited = schemas / "billing.bill.linked.v1" / "v1.avsc"
+    edited.write_text(edited.read_text().replace("link", "linc", 1))
+    environment = {"BILLBUS_SCHEMAS": str(schemas)}
+    code, rows = billbus("topics", "apply", "--yes", **environment)
+    assert code == 1
+    assert [(row["what"], row["where"], row["state"]) for row in rows] == [
+        ("schema", "billing.bill.linked.v1/v1.avsc", "waits for a person")
+    ]
+    assert "billbus schemas release" in rows[0]["change"]
+    code, rows = billbus("topics", "apply", **environment)
+    assert (code, "schema" in {row["what"] for row in rows}) == (1, True)
+    assert billbus("topics", "diff") == (0, [])
 
 
 def test_topics_lists_the_catalog_without_a_broker(billbus: Operator) -> None:

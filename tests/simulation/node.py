@@ -1,7 +1,6 @@
 """A machine on which one process at a time runs the lane, unchanged; its disk outlives the process."""
 
 import asyncio
-from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import cast
@@ -154,7 +153,9 @@ class Node:
 
 
 def a_lane(site: Site) -> Lane[PaymentReceived]:
-    patience: Callable[[PaymentReceived], float] = lambda _: site.make.patience_s  # noqa: E731
+    def patience(_: PaymentReceived) -> float:
+        return site.make.patience_s
+
     return Lane(
         name="payments.post",
         reads=PaymentReceived,

@@ -7,8 +7,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from deploy.local import Stack
+from services.bus.delivery import Delivery
 from services.events import PaymentReceived
 from tests.lane_bench import Bench, Ledger, payments, reaches
 
@@ -50,6 +52,10 @@ async def test_cut_off_from_the_group_it_sends_nothing_new_though_the_partner_is
     assert Counter(ledger.guids).most_common(1)[0][1] == 1
 
 
+def owns_any(lane: Delivery[PaymentReceived]) -> bool:
+    return any(map(lane.owns, range(12)))
+
+
 async def test_a_member_that_comes_and_goes_costs_no_effect_no_order_and_never_two_calls_of_an_account(
     bench: Bench,
 ) -> None:
@@ -59,9 +65,9 @@ async def test_a_member_that_comes_and_goes_costs_no_effect_no_order_and_never_t
         for turn in range(3):
             crash = turn == 1
             async with bench.lane(ledger, in_flight=20, crash=crash) as second:
-                await reaches(lambda second=second: any(map(second.owns, range(12))))  # type: ignore[misc]
+                await reaches(partial(owns_any, second))
                 await bench.publish(*sent[500 + turn * 300 : 800 + turn * 300])
-            await reaches(lambda: any(map(first.owns, range(12))))
+            await reaches(partial(owns_any, first))
         ledger.slow_s = 0.0
         await reaches(lambda: len(set(ledger.guids)) == 1400, 60)
     assert Counter(ledger.guids).most_common(1)[0][1] == 1

@@ -1,10 +1,12 @@
-"""Events as another team reads them: a stock Kafka consumer and a stock registry client, nothing of ours."""
+"""Events as another team reads them: stock clients of Kafka, registry and CloudEvents, nothing of ours."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
+from cloudevents.core.formats.json import JSONFormat
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from confluent_kafka.schema_registry import SchemaRegistryClient
@@ -81,8 +83,13 @@ class TopicReader:
 
     def _take(self, message: Any) -> None:
         self._next[message.partition()] = message.offset() + 1
-        headers = dict(message.headers() or [])
+        key, headers = message.key().decode(), dict(message.headers() or [])
+        ce_id = ""
+        if headers:
+            event = from_binary(KafkaMessage(headers, key, message.value()), JSONFormat())
+            assert (event.get_type(), event.get_datacontenttype()) == (self.topic, "application/avro")
+            ce_id = event.get_id()
         context = SerializationContext(self.topic, MessageField.VALUE)
         value = self._value(message.value(), context)
         if isinstance(value, dict):
-            self._seen.append(Read(message.key().decode(), headers.get("ce_id", b"").decode(), value))
+            self._seen.append(Read(key, ce_id, value))

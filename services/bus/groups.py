@@ -19,6 +19,8 @@ STARTING = (
     KafkaError.NOT_COORDINATOR,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
 )
 
 T = TypeVar("T")
@@ -65,8 +67,12 @@ def edge_offsets(
     admin: AdminClient, partitions: list[TopicPartition], spec: OffsetSpec
 ) -> dict[TopicPartition, int]:
     """First or next offset of each partition, as `spec` says."""
-    answers = admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=DEADLINE_S)
-    return {partition: future.result(DEADLINE_S).offset for partition, future in answers.items()}
+
+    def look() -> dict[TopicPartition, int]:
+        answers = admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=DEADLINE_S)
+        return {partition: future.result(DEADLINE_S).offset for partition, future in answers.items()}
+
+    return _patiently(look)
 
 
 def commit_offsets(admin: AdminClient, group: str, offsets: list[TopicPartition]) -> None:
@@ -82,7 +88,7 @@ def commit_offsets(admin: AdminClient, group: str, offsets: list[TopicPartition]
 
 
 def _patiently(ask: Callable[[], T]) -> T:
-    """Asks again while the group's coordinator starts, as it does on a new broker."""
+    """Asks again while a coordinator or a leader is being found, as on a new broker or a new topic."""
     deadline = time.monotonic() + DEADLINE_S
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Closing what belongs to Kafka: bounded, and one step that fails keeps no other from being made."""
+"""Kafka's clients leave nothing behind: closing is bounded, and a step that fails keeps no other from it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -30,6 +30,21 @@ async def close(*steps: Callable[[], Awaitable[object]]) -> None:
         except asyncio.CancelledError:
             if ours is not None and ours.cancelling() > asked:
                 raise
+
+
+async def start_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Starts it; raises KafkaError. Whoever is cancelled meanwhile leaves nothing of it either.
+
+    Cancelled itself, aiokafka would forget the connection by which it looks for the brokers.
+    """
+    starting = asyncio.ensure_future(consumer.start())
+    try:
+        await asyncio.shield(starting)
+    except BaseException:
+        await close(lambda: asyncio.wait([starting]))
+        starting.cancel()
+        await stop_consumer(consumer)
+        raise
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:

@@ -436,7 +436,8 @@ class Delivery(Generic[E]):
         """What the grace was too short for is in doubt; a takeover just begun would connect again."""
         left = list(self._tasks)
         for task in left:
-            task.cancel()
+            if not task.cancelling():  # a second time it would leave its own closing undone
+                task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:

@@ -20,7 +20,7 @@ from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
 
 from services.bus.clock import Clock
-from services.bus.closing import close, stop_consumer
+from services.bus.closing import close, start_consumer, stop_consumer
 from services.bus.partition import Commit, Ticket
 
 log = structlog.get_logger()
@@ -118,7 +118,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
         )
         self._admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
         await self._admin.start()
-        await self._consumer.start()
+        await start_consumer(self._consumer)
         self._listen(self._consumer._coordinator)
         self._consumer.subscribe(list(self._topics), listener=self)
 
@@ -321,7 +321,7 @@ class Readers:
             auto_offset_reset="none",
             max_partition_fetch_bytes=512 * 1024,
         )
-        await consumer.start()
+        await start_consumer(consumer)
         return consumer
 
     async def stop(self) -> None:

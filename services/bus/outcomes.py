@@ -19,7 +19,7 @@ from typing import Self
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
-from services.bus.closing import stop_consumer
+from services.bus.closing import start_consumer, stop_consumer
 from services.bus.codec import Codec, Undecodable
 from services.bus.identity import Outcome, delivery_key, event_id_text
 from services.bus.views import whole
@@ -115,7 +115,7 @@ class OutcomeIndex:
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
         )
-        await self._consumer.start()
+        await start_consumer(self._consumer)
         partitions = await whole(self._consumer, self._topic)
         self._consumer.assign(partitions)
         ends = await self._consumer.end_offsets(partitions)

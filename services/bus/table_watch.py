@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.bus.clock import Clock
-from services.bus.closing import stop_consumer
+from services.bus.closing import start_consumer, stop_consumer
 from services.bus.views import whole
 
 log = structlog.get_logger()
@@ -77,7 +77,7 @@ async def watch_tables(
     itself may be stuck.
     """
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=app.conf.id, enable_auto_commit=False)
-    await consumer.start()
+    await start_consumer(consumer)
     try:
         partitions = [partition for topic in topics for partition in await whole(consumer, topic)]
         stall = Stall(limit_s)

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.bus import metrics
-from services.bus.closing import stop_consumer
+from services.bus.closing import start_consumer, stop_consumer
 from services.bus.codec import Codec, Undecodable
 from services.bus.registry import RegistryAway
 from services.events import Event
@@ -43,7 +43,7 @@ async def follow(view: View[E], bootstrap: str, codec: Codec) -> None:
         auto_offset_reset="earliest",
         fetch_max_wait_ms=100,
     )
-    await consumer.start()
+    await start_consumer(consumer)
     try:
         partitions = await whole(consumer, topic)
         consumer.assign(partitions)

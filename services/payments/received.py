@@ -8,7 +8,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from services.bus.closing import stop_consumer
+from services.bus.closing import start_consumer, stop_consumer
 from services.bus.codec import Codec, Undecodable
 from services.bus.service import Bus
 from services.bus.views import whole
@@ -29,8 +29,8 @@ class ReceivedPayments:
         )
 
     async def __aenter__(self) -> "ReceivedPayments":
+        await start_consumer(self._consumer)
         try:
-            await self._consumer.start()
             self._partitions = await whole(self._consumer, self._topic)
         except BaseException:
             await stop_consumer(self._consumer)

@@ -8,7 +8,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from deploy.local import Stack
-from services.bus.closing import stop_consumer
+from services.bus.closing import start_consumer, stop_consumer
 from services.events import PaymentReceived
 from tests.lane_bench import Bench, Ledger, payments, reaches
 
@@ -70,3 +70,19 @@ async def test_a_stop_that_is_cut_short_leaves_neither_a_task_nor_a_connection(
     assert len(opened) > 1
     await reaches(lambda: asyncio.all_tasks() <= others, 5)
     assert not any(each.connected() for each in [*opened, *consumer._client._conns.values()])
+
+
+async def test_who_is_cancelled_while_a_consumer_starts_leaves_neither_a_task_nor_a_connection(
+    bench: Bench,
+) -> None:
+    others = asyncio.all_tasks()
+    cut_short = 0
+    for fifths_of_ms in range(30):
+        consumer = AIOKafkaConsumer(bootstrap_servers=bench.stack.bootstrap)
+        starting = asyncio.create_task(start_consumer(consumer))
+        await asyncio.sleep(fifths_of_ms / 5000)
+        cut_short += starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await stop_consumer(consumer)
+    assert cut_short > 1
+    await reaches(lambda: asyncio.all_tasks() <= others, 5)  # connections: the fixture looks for them

@@ -94,6 +94,11 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Lowest level that is logged."
     )
+    personal_data: bool = Field(
+        False,
+        description="Whether `--pii` of `billbus tail` may show what is marked as personal data; "
+        "`true` only for who may see it.",
+    )
     body_limit_bytes: int = Field(MIB, ge=1024, description="Largest body of a request, in bytes.")
     bif_limit_bytes: int = Field(2048 * MIB, ge=1024, description="Largest BIF file, in bytes.")
     concurrency_limit: int = Field(

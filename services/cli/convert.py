@@ -10,10 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from services.bus.accounts import normalise
-from services.bus.billers import Biller, read_biller
-from services.bus.secrets import Secrets
-from services.bus.settings import ConfigurationError, load_settings
-from services.bus.support import SupportMatrix
+from services.bus.billers import Biller
+from services.bus.settings import load_settings
+from services.cli.billers import named_biller
 from services.cli.output import FINE, FOUND, WRONG_USE, AsJson, print_json, print_table, stop
 from services.operations.conversion_layout import LayoutError, load_layout
 from services.operations.conversion_records import FileRefused
@@ -48,7 +47,7 @@ def convert_autopay(
     if not (out.parent.is_dir() and told.parent.is_dir()):
         stop(WRONG_USE, "The folder for --out or --rejects does not exist; create it first.")
     settings = load_settings()
-    owner = _biller(settings.billers, biller, settings.partners)
+    owner = named_biller(settings.billers, biller, settings.partners)
     try:
         layout = load_layout(settings.partners / "autopay-conversion.yaml")
         conversion = Conversion(layout, owner.invoice_cloud.biller_guid, lambda n: _matched(n, owner))
@@ -60,18 +59,6 @@ def convert_autopay(
     else:
         _show(report, out, told)
     raise SystemExit(FOUND if report.rejected else FINE)
-
-
-def _biller(folder: Path, slug: str, partners: Path) -> Biller:
-    """The biller's file alone counts: a conversion needs no secret and no partner."""
-    path = folder / f"{slug}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(each.stem for each in folder.glob("*.yaml")))
-        stop(WRONG_USE, f"There is no biller {slug!r}; known are {known}.")
-    found, problems = read_biller(path, Secrets(), SupportMatrix.load(partners / "support.yaml"))
-    if found is None:
-        raise ConfigurationError([f"{path}: {problem}" for problem in problems])
-    return found
 
 
 def _matched(number: str, biller: Biller) -> str | None:

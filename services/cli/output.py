@@ -63,9 +63,9 @@ def _cell(value: object) -> str:
 
 
 def stop(code: int, *sentences: str) -> NoReturn:
-    """Ends the command with sentences on stderr, and as JSON on stdout where JSON was asked for."""
+    """Ends the command with sentences on stderr, and as a line of JSON on stdout where JSON was asked for."""
     if "--json" in sys.argv:
-        print_json({"errors": list(sentences)})
+        sys.stdout.write(json.dumps({"errors": list(sentences)}) + "\n")
     for sentence in sentences:
         sys.stderr.write(sentence + "\n")
     raise SystemExit(code)

@@ -1,0 +1,160 @@
+"""`billbus tail`: the records of a topic on the screen, as they come."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from datetime import UTC, tzinfo
+from typing import Annotated
+
+import typer
+
+from services.bus.catalog import Topic, load_catalog
+from services.bus.clock import Clock
+from services.bus.settings import Settings, load_settings, variable
+from services.cli.billers import named_biller
+from services.cli.output import FINE, FOUND, WRONG_USE, stop
+from services.cli.records import as_text, instant_of, named_topic, readable
+from services.operations.tail import Asked, Line, open_tail
+
+EXAMPLES = """Two examples:
+
+  billbus tail payment.received --biller acme
+
+  billbus tail billing.payment.outcome.v1 --since 2026-11-20 --biller acme --account 0001234567 --json"""
+
+
+def tail_topic(
+    topic: Annotated[str, typer.Argument(help="Its name, or the short one: payment.received.")],
+    biller: Annotated[str, typer.Option(help="Only this biller's, times in its timezone.")] = "",
+    account: Annotated[str, typer.Option(help="Only this account's: IMT's number, as on the topic.")] = "",
+    since: Annotated[
+        str,
+        typer.Option(
+            help="From this day on (midnight in the biller's timezone, without --biller UTC), or from an "
+            "instant with its offset; by the broker's clock. Default: from now on."
+        ),
+    ] = "",
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with what comes; without --since it always does.")
+    ] = False,
+    personal_data: Annotated[
+        bool,
+        typer.Option("--pii", help=f"Show personal data, where {variable('personal_data')} allows it."),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line for programs, instants in UTC.")
+    ] = False,
+) -> None:
+    """Show the records of a topic: decoded, personal data hidden, until Ctrl-C or all are shown.
+
+    Exit code 0: shown; 1: some could not be read, and say so; 2: wrong use; 3: unreachable.
+    """
+    settings = load_settings()
+    found = named_topic(load_catalog(settings.schemas), topic)
+    zone: tzinfo = named_biller(settings.billers, biller, settings.partners).timezone if biller else UTC
+    _refuse(settings, found, account, personal_data)
+    try:
+        start = instant_of(since, zone) if since else None
+    except ValueError as error:
+        stop(WRONG_USE, f"--since: {error}.")
+    asked = Asked(
+        topic=found,
+        biller=biller,
+        account=account,
+        since=start,
+        follow=follow or start is None,
+        personal_data=personal_data,
+    )
+    write = _json(found) if as_json else _text(zone)
+    unreadable = asyncio.run(_run(settings, asked, _stopped_by_a_signal(), write, zone))
+    raise SystemExit(FOUND if unreadable else FINE)
+
+
+def _stopped_by_a_signal() -> Callable[[], bool]:
+    """Whether Ctrl-C or SIGTERM came; a second one ends the process at once."""
+    came: list[int] = []
+
+    def stop_soon(number: int, _: object) -> None:
+        came.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop_soon)
+    return lambda: bool(came)
+
+
+def _refuse(settings: Settings, topic: Topic, account: str, personal_data: bool) -> None:
+    if account and topic.key == "biller":
+        stop(WRONG_USE, f"{topic.name} is kept by biller and knows no account; leave out --account.")
+    if personal_data and not settings.personal_data:
+        name = variable("personal_data")
+        stop(WRONG_USE, f"Personal data is not shown here: {name}=true allows --pii to those who may see it.")
+
+
+async def _run(
+    settings: Settings,
+    asked: Asked,
+    stopped: Callable[[], bool],
+    write: Callable[[Line], str],
+    zone: tzinfo,
+) -> int:
+    """How many records could not be read."""
+    unreadable = 0
+    with open_tail(settings, asked, Clock()) as tail:
+        begin = f"since {as_text(asked.since, zone)}" if asked.since else "from now on"
+        end = "; Ctrl-C ends it" if asked.follow else ""
+        sys.stderr.write(f"{asked.topic.name} {begin}, times in {zone}{end}\n")
+        sys.stderr.flush()
+        async for line in tail.lines(stopped):
+            unreadable += line.unreadable is not None
+            if not _written(write(line)):
+                break
+    return unreadable
+
+
+def _written(text: str) -> bool:
+    """Whether anybody reads: `billbus tail ... | head` ends like Ctrl-C."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # what is left in the buffer must not fail again when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def _json(topic: Topic) -> Callable[[Line], str]:
+    def write(line: Line) -> str:
+        told = {
+            "topic": topic.name,
+            "partition": line.partition,
+            "offset": line.offset,
+            "key": line.key,
+            "id": line.id,
+            "time": line.time,
+            "stored": line.stored,
+            "value": line.value,
+        }
+        if line.unreadable is not None:
+            told["unreadable"] = line.unreadable
+        return json.dumps(told, default=as_text, ensure_ascii=False)
+
+    return write
+
+
+def _text(zone: tzinfo) -> Callable[[Line], str]:
+    def write(line: Line) -> str:
+        key = readable(line.key, zone)[1:-1]
+        place = f"{as_text(line.stored, zone)}  {line.partition}@{line.offset}  {key}"
+        if line.unreadable is not None:
+            return f"{place}  cannot be read: {line.unreadable}"
+        if line.value is None:
+            return f"{place}  is forgotten"
+        told = {k: v for k, v in line.value.items() if v is not None and k not in ("biller", "account")}
+        return "  ".join([place, *(f"{name}={readable(value, zone)}" for name, value in told.items())])
+
+    return write

@@ -5,10 +5,17 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, tzinfo
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from services.bus.catalog import Topic, find_topic
+from services.bus.settings import Settings, variable
 from services.cli.output import WRONG_USE, stop
+
+ShowPersonalData = Annotated[
+    bool, typer.Option("--pii", help=f"Show personal data, where {variable('personal_data')} allows it.")
+]
 
 
 def named_topic(catalog: Mapping[str, Topic], name: str) -> Topic:
@@ -20,6 +27,13 @@ def named_topic(catalog: Mapping[str, Topic], name: str) -> Topic:
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(short)}."
         stop(WRONG_USE, f"There is no topic {name!r}; {hint}")
     return topic
+
+
+def refuse_personal_data(settings: Settings, *, asked_for: bool) -> None:
+    """Ends the command where personal data is asked for and not allowed."""
+    if asked_for and not settings.personal_data:
+        name = variable("personal_data")
+        stop(WRONG_USE, f"Personal data is not shown here: {name}=true allows --pii to those who may see it.")
 
 
 def instant_of(text: str, zone: tzinfo) -> datetime:

@@ -13,10 +13,17 @@ import typer
 
 from services.bus.catalog import Topic, load_catalog
 from services.bus.clock import Clock
-from services.bus.settings import Settings, load_settings, variable
+from services.bus.settings import Settings, load_settings
 from services.cli.billers import named_biller
 from services.cli.output import FINE, FOUND, WRONG_USE, stop
-from services.cli.records import as_text, instant_of, named_topic, readable
+from services.cli.records import (
+    ShowPersonalData,
+    as_text,
+    instant_of,
+    named_topic,
+    readable,
+    refuse_personal_data,
+)
 from services.operations.tail import Asked, Line, open_tail
 
 EXAMPLES = """Two examples:
@@ -40,10 +47,7 @@ def tail_topic(
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on with what comes; without --since it always does.")
     ] = False,
-    personal_data: Annotated[
-        bool,
-        typer.Option("--pii", help=f"Show personal data, where {variable('personal_data')} allows it."),
-    ] = False,
+    personal_data: ShowPersonalData = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line for programs, instants in UTC.")
     ] = False,
@@ -55,7 +59,9 @@ def tail_topic(
     settings = load_settings()
     found = named_topic(load_catalog(settings.schemas), topic)
     zone: tzinfo = named_biller(settings.billers, biller, settings.partners).timezone if biller else UTC
-    _refuse(settings, found, account, personal_data)
+    refuse_personal_data(settings, asked_for=personal_data)
+    if account and found.key == "biller":
+        stop(WRONG_USE, f"{found.name} is kept by biller and knows no account; leave out --account.")
     try:
         start = instant_of(since, zone) if since else None
     except ValueError as error:
@@ -84,14 +90,6 @@ def _stopped_by_a_signal() -> Callable[[], bool]:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop_soon)
     return lambda: bool(came)
-
-
-def _refuse(settings: Settings, topic: Topic, account: str, personal_data: bool) -> None:
-    if account and topic.key == "biller":
-        stop(WRONG_USE, f"{topic.name} is kept by biller and knows no account; leave out --account.")
-    if personal_data and not settings.personal_data:
-        name = variable("personal_data")
-        stop(WRONG_USE, f"Personal data is not shown here: {name}=true allows --pii to those who may see it.")
 
 
 async def _run(

@@ -3,7 +3,7 @@
 import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any, cast
+from typing import cast
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -18,6 +18,7 @@ from services.cli.records import instant_of, readable
 from services.operations.personal_data import masked, masked_key
 from services.operations.tail import Asked, Line, Tail
 from services.operations.topic_reader import TopicReader
+from tests.unit.kafka_records import Reader, Record
 
 CHICAGO = ZoneInfo("America/Chicago")
 CATALOG = load_catalog(ROOT / "schemas")
@@ -115,44 +116,6 @@ def test_lists_are_hidden_item_by_item_and_what_is_not_there_stays_so() -> None:
 def test_a_key_shows_the_biller_and_the_accounts_last_characters() -> None:
     assert masked_key("acme/0001234567") == "acme/***567"
     assert masked_key("acme") == "acme"
-
-
-class Record:
-    """A record as the Kafka client gives it."""
-
-    def __init__(self, key: bytes, value: bytes | None) -> None:
-        self._key, self._value = key, value
-
-    def key(self) -> bytes:
-        return self._key
-
-    def value(self) -> bytes | None:
-        return self._value
-
-    def headers(self) -> list[tuple[str, bytes]]:
-        return [("ce_id", b"an-id")]
-
-    def timestamp(self) -> tuple[int, int]:
-        return 2, 1_795_000_000_021
-
-    def partition(self) -> int:
-        return 3
-
-    def offset(self) -> int:
-        return 7
-
-
-class Reader:
-    """Gives records once and has then reached the end."""
-
-    finished = False
-
-    def __init__(self, *given: Record) -> None:
-        self._given = list(given)
-
-    def fetch(self) -> list[Any]:
-        self.finished = True
-        return self._given
 
 
 async def lines_of(asked: Asked, *given: Record) -> list[Line]:

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from services.bus.business_day import HasBusinessDay, business_day, cut_off
+from services.bus.business_day import HasBusinessDay, cut_off
 from services.bus.catalog import Topic
 from services.bus.clock import Clock
 from services.bus.codec import Codec, Undecodable
@@ -81,16 +81,17 @@ class Export:
         self._wanted = wanted
         self._codec = codec
         self._report = Report()
+        before = wanted.day - timedelta(days=1)
+        self._days = {
+            s: (cut_off(each, before), cut_off(each, wanted.day)) for s, each in wanted.billers.items()
+        }
 
     async def run(self, reader: TopicReader, now: datetime, progress: Callable[[int, int], None]) -> Report:
         """Reads and writes; `now` says whose day is still open."""
-        wanted, before = self._wanted, self._wanted.day - timedelta(days=1)
-        ends = reader.ends()
-        begin = reader.offsets_at(min(cut_off(each, before) for each in wanted.billers.values()), ends)
-        until = reader.offsets_at(max(cut_off(each, wanted.day) for each in wanted.billers.values()), ends)
-        self._report.open_days = sorted(
-            s for s, each in wanted.billers.items() if cut_off(each, wanted.day) > now
-        )
+        wanted, ends = self._wanted, reader.ends()
+        begin = reader.offsets_at(min(begin for begin, _ in self._days.values()), ends)
+        until = reader.offsets_at(max(end for _, end in self._days.values()), ends)
+        self._report.open_days = sorted(slug for slug, (_, end) in self._days.items() if end > now)
         total, done = sum(until[p] - begin[p] for p in begin), 0
         schema = columns(wanted.topic.schema, personal_data=wanted.personal_data)
         with DayFiles(wanted.folder / wanted.topic.name, wanted.day, schema) as files:
@@ -109,13 +110,13 @@ class Export:
     async def _take(self, record: Any, files: DayFiles) -> None:
         slug = (record.key() or b"").decode(errors="replace").partition("/")[0]
         stored = datetime.fromtimestamp(record.timestamp()[1] / 1000, UTC)
-        biller = self._wanted.billers.get(slug)
-        if biller is None:
+        day = self._days.get(slug)
+        if day is None:
             self._report.others += 1
             if len(self._report.other_billers) < MOST_TOLD:
                 self._report.other_billers.add(slug)
             return
-        if business_day(biller, stored) != self._wanted.day:
+        if not day[0] <= stored < day[1]:
             return
         if record.value() is None:
             self._report.forgotten += 1

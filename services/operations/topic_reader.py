@@ -16,6 +16,8 @@ from services.bus.settings import ConfigurationError
 
 AT_ONCE = 500
 FETCH_S = 0.2
+BROKER_WAIT_MS = 50
+"""How long the broker may hold back an answer; the next partition's first records wait behind it."""
 LIMIT_S = 30.0
 BUFFER_KIB = 8192
 """What the client fetches ahead, for all partitions together."""
@@ -44,6 +46,7 @@ class TopicReader:
         self._clock = clock
         self._partitions = range(partitions)
         self._until: dict[int, int] | None = None
+        self._next: dict[int, int] = {}
         self._heard = 0.0
         self._consumer = Consumer(
             {
@@ -55,6 +58,7 @@ class TopicReader:
                 "auto.offset.reset": "error",
                 "queued.max.messages.kbytes": BUFFER_KIB,
                 "fetch.max.bytes": RESPONSE_BYTES,
+                "fetch.wait.max.ms": BROKER_WAIT_MS,
             }
         )
 
@@ -82,6 +86,7 @@ class TopicReader:
         if until is not None:
             self._until = {p: end for p, end in until.items() if p in starts and starts[p] < end}
             starts = {partition: starts[partition] for partition in self._until}
+            self._next = dict(starts)
         self._heard = self._clock.monotonic()
         self._consumer.assign([TopicPartition(self.topic, p, offset) for p, offset in starts.items()])
 
@@ -95,12 +100,18 @@ class TopicReader:
 
         Raises KafkaException, and Unreachable where an end is to be reached and the broker gives nothing.
         """
-        given = self._consumer.consume(AT_ONCE, timeout=FETCH_S)
+        given = self._consumer.consume(self._at_once(), timeout=FETCH_S)
         if given:
             self._heard = self._clock.monotonic()
         elif self._until and self._clock.monotonic() - self._heard > LIMIT_S:
             raise Unreachable(f"Kafka gave nothing of {self.topic} for {LIMIT_S:g} s")
         return [record for record in given if self._wanted(record)]
+
+    def _at_once(self) -> int:
+        """No more than can be left: the client waits for as many as it is asked for."""
+        if self._until is None:
+            return AT_ONCE
+        return max(1, min(AT_ONCE, sum(end - self._next[p] for p, end in self._until.items())))
 
     def _wanted(self, record: Any) -> bool:
         """Whether it is a record before the end; closes the partition that has reached its end."""
@@ -113,7 +124,8 @@ class TopicReader:
         if end is None:
             return False
         # a topic's last offsets may hold no record: then the partition's end says that all were fetched
-        if record.offset() + (error is None) >= end:
+        self._next[record.partition()] = record.offset() + (error is None)
+        if self._next[record.partition()] >= end:
             del self._until[record.partition()]
             self._consumer.incremental_unassign([TopicPartition(self.topic, record.partition())])
         return error is None and record.offset() < end

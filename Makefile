@@ -46,10 +46,8 @@ down: ready ## end everything that `make up` or `make demo KEEP=1` left running
 status: ready ## what of it is running
 	@$(VENV_PYTHON) -m deploy.local status
 
-generate: ready-dev ## write again what is derived from schemas/
-	@$(VENV_PYTHON) tools/generate_events.py
-	@$(VENV_PYTHON) tools/generate_configuration.py
-	@$(BIN)/ruff format --quiet services/events
+generate: ready-dev ## write again what is derived from schemas/ and the settings
+	@$(VENV_PYTHON) -m tools.generate
 
 events: ready-dev ## the package billbus-events, for other teams on Python, into dist/
 	@$(VENV_PYTHON) tools/build_events.py

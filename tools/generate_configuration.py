@@ -130,8 +130,3 @@ def _switches() -> str:
     lines = ["| switch | row | what it does |", "|---|---|---|"]
     lines += [f"| `{SECTIONS[row.kind]}.{row.slug}` | {row.name} | {row.sentence} |" for row in rows]
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    TARGET.parent.mkdir(exist_ok=True)
-    TARGET.write_text(render())

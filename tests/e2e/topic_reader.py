@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,10 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
+from jsonschema import Draft7Validator
 
 from deploy.local.day.witness import BY_TOPIC_NAME
+from deploy.local.processes import ROOT
 
 PREFIX, VERSION = "billing.", ".v1"
 QUIET_S = 5.0
@@ -28,11 +31,20 @@ class Read:
     value: dict[str, Any]
 
 
+def told_headers(topic: str) -> Draft7Validator | None:
+    """The headers of records as docs/asyncapi.json tells other teams; None where it tells of none."""
+    document = json.loads((ROOT / "docs" / "asyncapi.json").read_text(encoding="utf-8"))
+    [message] = document["channels"][topic]["messages"]
+    headers = document["components"]["messages"][message].get("headers")
+    return None if headers is None else Draft7Validator(headers)
+
+
 class TopicReader:
     """All records of one topic from its beginning; each look goes on where the last one ended."""
 
     def __init__(self, bootstrap: str, registry: str, name: str) -> None:
         self.topic = f"{PREFIX}{name}{VERSION}"
+        self._headers = told_headers(self.topic)
         self._registry = SchemaRegistryClient({"url": registry, "timeout": 20})
         self._value = AvroDeserializer(self._registry, conf=BY_TOPIC_NAME)
         self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
@@ -85,7 +97,10 @@ class TopicReader:
         self._next[message.partition()] = message.offset() + 1
         key, headers = message.key().decode(), dict(message.headers() or [])
         ce_id = ""
-        if headers:
+        assert bool(headers) == (self._headers is not None), f"{self.topic}: asyncapi.json says otherwise"
+        if self._headers is not None:
+            texts = {name: text.decode() for name, text in headers.items()}
+            assert [error.message for error in self._headers.iter_errors(texts)] == []
             event = from_binary(KafkaMessage(headers, key, message.value()), JSONFormat())
             assert (event.get_type(), event.get_datacontenttype()) == (self.topic, "application/avro")
             ce_id = event.get_id()

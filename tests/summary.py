@@ -11,7 +11,7 @@ BUDGETS_S = {
     "unit": 60,
     "contract": 60,
     "simulation": 120,
-    "integration": 480,
+    "integration": 600,
     "e2e": 300,
     "chaos": 240,
 }

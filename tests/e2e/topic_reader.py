@@ -8,7 +8,7 @@ from typing import Any
 
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
 from cloudevents.core.formats.json import JSONFormat
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
@@ -20,6 +20,8 @@ from deploy.local.processes import ROOT
 
 PREFIX, VERSION = "billing.", ".v1"
 QUIET_S = 5.0
+MOVED = (KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.FENCED_LEADER_EPOCH)
+"""A broker that just came back answers so, and the client does not call it retriable."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class TopicReader:
         try:
             ends = {p.partition: found.result().offset for p, found in self._ask_ends().items()}
         except KafkaException as error:
-            if not error.args[0].retriable():
+            if not error.args[0].retriable() and error.args[0].code() not in MOVED:
                 raise
             return self._seen  # a partition finds its leader: the next look sees more
         while any(self._next[number] < end for number, end in ends.items()):

@@ -125,7 +125,9 @@ def test_ic_gets_imts_own_balance_and_every_replica_learns_of_it(desk: Desk) -> 
     for name in ("balances", "balances-2"):
         until(lambda n=name: desk.get(path, name=n).status_code == 200, LIMIT_S, name)  # type: ignore[misc]  # bound now
         assert desk.get(path, name=name).json()["balance_due"] == "130.50"
-    assert desk.changes(account) == [("rtdr", Decimal("130.50"))]
+    ((cause, due),) = desk.changes(account)
+    assert due == Decimal("130.50")
+    assert cause in ("rtdr", "adjustment"), "the first poll of a replica may come before IC's question"
     (current,) = [e for e in read(desk.stack, BalanceCurrent) if e.account == account]
     assert (current.balance_due, current.as_of.isoformat()[:19]) == (Decimal("130.50"), body["AsOf"][:19])
 

@@ -111,7 +111,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
             partition_assignment_strategy=(RangePartitionAssignor,),
             session_timeout_ms=int(self._session_s * 1000),
             rebalance_timeout_ms=max(int(self._session_s * 1000), 5000),
-            heartbeat_interval_ms=int(self._session_s * 250),
+            # often: who is left learns by it that another is gone, and their accounts stand still until then
+            heartbeat_interval_ms=int(self._session_s * 100),
             max_poll_interval_ms=300_000,
             fetch_max_wait_ms=100,
             max_partition_fetch_bytes=256 * 1024,

@@ -97,8 +97,7 @@ def release_schemas(schemas: Path) -> list[str]:
     if refusals:
         raise NotReleasable(refusals)
     released = read_checksums(schemas)
-    files = [file for folder in topic_folders(schemas) for file in version_files(folder)]
-    found = {label_of(file): checksum(file) for file in files}
+    found = checksums_now(schemas)
     lines = [f"{digest}  {name}\n" for name, digest in sorted(found.items())]
     (schemas / CHECKSUMS).write_text("".join(lines), encoding="utf-8")
     return sorted(found.keys() - released.keys())
@@ -110,8 +109,7 @@ def not_as_released(schemas: Path) -> list[str]:
     Raises ValueError for a list of checksums that does not read.
     """
     released = read_checksums(schemas)
-    files = [file for folder in topic_folders(schemas) for file in version_files(folder)]
-    return [label_of(file) for file in files if released.get(label_of(file)) != checksum(file)]
+    return [name for name, digest in checksums_now(schemas).items() if released.get(name) != digest]
 
 
 def topic_folders(schemas: Path) -> list[Path]:
@@ -138,6 +136,12 @@ def read_checksums(schemas: Path) -> dict[str, str]:
 def checksum(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def checksums_now(schemas: Path) -> dict[str, str]:
+    """Every schema's file as it is, and its SHA-256 (hex)."""
+    files = [file for folder in topic_folders(schemas) for file in version_files(folder)]
+    return {label_of(file): checksum(file) for file in files}
 
 
 def _immutable(schemas: Path, released: Mapping[str, str]) -> Iterator[Refusal]:

@@ -1,7 +1,8 @@
 """Kafka's clients leave nothing behind: closing is bounded, and a step that fails keeps no other from it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -49,7 +50,7 @@ async def start_consumer(consumer: AIOKafkaConsumer) -> None:
 
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
     """Stops it within the limits, and leaves nothing of it: no connection, no task that would make one."""
-    await close(consumer.stop, lambda: _end_tasks(consumer), consumer._client.close)
+    await close(consumer.stop, lambda: end_tasks(_tasks_of(consumer)), consumer._client.close)
 
 
 async def stop_producer(producer: AIOKafkaProducer) -> None:
@@ -57,12 +58,21 @@ async def stop_producer(producer: AIOKafkaProducer) -> None:
     await close(producer.stop, producer._sender.close, producer.client.close)
 
 
-async def _end_tasks(consumer: AIOKafkaConsumer) -> None:
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancels what still runs, and returns when all has ended.
+
+    One that is ending already is left to it: cancelled a second time it would leave its own closing undone.
+    """
+    left = [task for task in tasks if not task.done()]
+    for task in left:
+        if not task.cancelling():
+            task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
+def _tasks_of(consumer: AIOKafkaConsumer) -> list[asyncio.Task[Any]]:
     """What `stop` leaves running when it is cut short, or when a fetch of its own ends it half-way."""
     fetcher, coordinator = consumer._fetcher, consumer._coordinator
     named = [getattr(coordinator, name, None) for name in COORDINATOR_TASKS]
     fetching = [fetcher._fetch_task, *fetcher._pending_tasks] if fetcher is not None else []
-    left = [task for task in (*named, *fetching) if task is not None and not task.done()]
-    for task in left:
-        task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
+    return [task for task in (*named, *fetching) if task is not None]

@@ -219,7 +219,7 @@ class Cursors:
             if owned.owner_of(record.key or b"", record.offset) is not cursor:
                 progress.next = record.offset + 1
                 continue
-            if cursor.held >= room or (progress.unfinished and record.offset >= progress.position + SPAN):
+            if cursor.held >= room or not progress.has_room(record.offset):
                 return False
             self._enqueue(owned, cursor, record)
         return True

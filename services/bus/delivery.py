@@ -22,6 +22,7 @@ from prometheus_client import Counter
 
 from services.bus import metrics
 from services.bus.clock import Clock
+from services.bus.closing import end_tasks
 from services.bus.codec import Codec, Undecodable
 from services.bus.commits import Commits
 from services.bus.cursors import WINDOW, Cursors
@@ -141,7 +142,8 @@ class Delivery(Generic[E]):
             self.stop()
             for owned in self._owned.values():
                 owned.live = False
-            await self._end_tasks()
+            # what the grace was too short for is in doubt; a takeover just begun would connect again
+            await end_tasks(self._tasks)
             await self._broker.leave()
             if self._index is not None:
                 await self._index.stop()
@@ -258,11 +260,10 @@ class Delivery(Generic[E]):
     def _accept(self, owned: Owned, records: Sequence[Record]) -> None:
         """Takes records of the main stretch, and passes those that are somebody else's."""
         main = owned.main
-        full = main.progress.position + SPAN  # asked once: it passes over all that was done since
         for record in records:
             if record.offset < main.progress.next:
                 continue
-            if main.progress.unfinished and record.offset >= full:
+            if not main.progress.has_room(record.offset):
                 self._pause(owned)
                 break
             if owned.owner_of(record.key or b"", record.offset) is main:
@@ -431,14 +432,6 @@ class Delivery(Generic[E]):
             async with asyncio.timeout(limit_s):
                 while any(number in numbers for number, _ in self._busy):  # noqa: ASYNC110 - no event
                     await asyncio.sleep(0.01)
-
-    async def _end_tasks(self) -> None:
-        """What the grace was too short for is in doubt; a takeover just begun would connect again."""
-        left = list(self._tasks)
-        for task in left:
-            if not task.cancelling():  # a second time it would leave its own closing undone
-                task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -152,6 +152,8 @@ class Progress:
     wanted: set[int] = field(default_factory=set)
     until: int | None = None
     landmark: Landmark | None = None
+    # the first unfinished one stays the first until it is done; looking for it passes over all that was done
+    _first: int = field(default=-1, init=False, repr=False, compare=False)
 
     @classmethod
     def resume(cls, committed: int, restored: Restored, *, exact: bool = False) -> Self:
@@ -172,6 +174,10 @@ class Progress:
             until=restored.until,
             landmark=restored.landmark,
         )
+
+    def has_room(self, offset: int) -> bool:
+        """Whether a record this far from the position still fits into a commit."""
+        return not self.unfinished or offset < self.position + SPAN
 
     def see(self, offset: int) -> None:
         """Registers a record; offsets come in ascending order, with gaps."""
@@ -204,7 +210,9 @@ class Progress:
     @property
     def position(self) -> int:
         """The offset to commit: the first record seen and not done, else one past the last seen."""
-        return next(iter(self.unfinished), self.next)
+        if self._first not in self.unfinished:
+            self._first = next(iter(self.unfinished), -1)
+        return self._first if self.unfinished else self.next
 
     @property
     def known_to(self) -> int:

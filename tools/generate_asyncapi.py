@@ -6,16 +6,17 @@ and a `receive` for each one that reads it, ours and other teams'. What AsyncAPI
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from services.bus.catalog import DLQ, REPLAY, Consumer, Topic, load_catalog
 from services.bus.settings import ROOT
-from services.bus.topics import wanted_topics
+from services.bus.topics import Wanted, wanted_topics
 
 SCHEMAS = ROOT / "schemas"
 TARGET = ROOT / "docs" / "asyncapi.json"
 BINDING = "0.5.0"
+REPLICAS = 3
 AVRO = "application/vnd.apache.avro+json;version=1.9.0"
 CONTENT_TYPE = "application/avro"
 SAMPLE_TIME = "2026-11-20T15:05:01.000000+00:00"
@@ -31,13 +32,14 @@ LISTS, NUMBERS = {"cleanup.policy"}, {"retention.ms", "delete.retention.ms", "ma
 def render() -> str:
     """The whole document."""
     catalog = load_catalog(SCHEMAS)
+    wanted = wanted_topics(catalog, REPLICAS)
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     document = {
         "asyncapi": "3.0.0",
         "info": {"title": "billbus", "version": version, "description": DESCRIPTION},
         "defaultContentType": CONTENT_TYPE,
         "servers": {"kafka": _server()},
-        "channels": {topic.name: _channel(topic, catalog) for topic in catalog.values()},
+        "channels": {topic.name: _channel(topic, wanted[topic.name]) for topic in catalog.values()},
         "operations": dict(pair for topic in catalog.values() for pair in _operations(topic)),
         "components": {"messages": {topic.schema["name"]: _message(topic) for topic in catalog.values()}},
     }
@@ -53,7 +55,7 @@ def _server() -> dict[str, Any]:
     }
 
 
-def _channel(topic: Topic, catalog: Mapping[str, Topic]) -> dict[str, Any]:
+def _channel(topic: Topic, wanted: Wanted) -> dict[str, Any]:
     beside = {REPLAY: topic.replay, DLQ: topic.dlq}
     return {
         "address": topic.name,
@@ -61,7 +63,7 @@ def _channel(topic: Topic, catalog: Mapping[str, Topic]) -> dict[str, Any]:
         "description": topic.description,
         "messages": {topic.schema["name"]: {"$ref": f"#/components/messages/{topic.schema['name']}"}},
         "tags": [{"name": topic.stability}, *([{"name": "pii"}] if topic.pii else [])],
-        "bindings": {"kafka": _kafka(topic, catalog)},
+        "bindings": {"kafka": _kafka(wanted)},
         "x-owner": topic.owner,
         "x-stability": topic.stability,
         "x-since": topic.since,
@@ -74,13 +76,12 @@ def _channel(topic: Topic, catalog: Mapping[str, Topic]) -> dict[str, Any]:
     }
 
 
-def _kafka(topic: Topic, catalog: Mapping[str, Topic]) -> dict[str, Any]:
-    settings = wanted_topics(catalog, replication=3)[topic.name].settings
+def _kafka(wanted: Wanted) -> dict[str, Any]:
     return {
-        "topic": topic.name,
-        "partitions": topic.partitions,
-        "replicas": 3,
-        "topicConfiguration": {name: _setting(name, text) for name, text in sorted(settings.items())},
+        "topic": wanted.name,
+        "partitions": wanted.partitions,
+        "replicas": REPLICAS,
+        "topicConfiguration": {name: _setting(name, text) for name, text in sorted(wanted.settings.items())},
         "bindingVersion": BINDING,
     }
 

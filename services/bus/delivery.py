@@ -40,7 +40,9 @@ from services.bus.watchdog import Watchdog
 
 log = structlog.get_logger()
 
-FETCH_MOST = 2000
+FETCH_MOST = WINDOW
+"""Records taken at a time: one fetch must not fill a partition far beyond its window, or whoever is first in
+it looks as if it held the others up."""
 COMMIT_LIMIT_S = 5.0
 REVOKED_DRAIN_S, REVOKED_COMMIT_S = 1.0, 1.0
 LONGEST_WAIT_S = 60.0
@@ -299,7 +301,7 @@ class Delivery(Generic[E]):
             outcome_ends=owned.outcome_ends,
         )
         if owned.enqueue(item):
-            self._shares.add(item.biller, (owned, key))
+            self._ready(owned, key)
 
     # -- dispatch --------------------------------------------------------------------------------------
 
@@ -310,6 +312,9 @@ class Delivery(Generic[E]):
         for owned, key in self._shares.take():
             self._try(owned, key)
         self._flying.set(self._shares.in_flight)
+
+    def _ready(self, owned: Owned, key: bytes) -> None:
+        self._shares.add(biller_of(key), (owned, key), owned.waits_since(key))
 
     def _try(self, owned: Owned, key: bytes) -> None:
         """Begins with a key that has got a place, or gives the place back and says what the key waits for."""
@@ -345,7 +350,7 @@ class Delivery(Generic[E]):
             if progress.exact:
                 self._try(owned, key)
             else:
-                self._shares.add(biller_of(key), (owned, key))
+                self._ready(owned, key)
         self._dispatch()
 
     def _moved(self, owned: Owned, keys: Collection[bytes]) -> None:
@@ -356,7 +361,7 @@ class Delivery(Generic[E]):
 
     def _release(self, owned: Owned, keys: Collection[bytes]) -> None:
         for key in keys:
-            self._shares.add(biller_of(key), (owned, key))
+            self._ready(owned, key)
         self._dispatch()
 
     def _begin(self, owned: Owned, item: Item) -> None:
@@ -378,7 +383,7 @@ class Delivery(Generic[E]):
                 result = await self._attempts.tell(item)
         finally:
             for waiting, key in self._busy.pop((owned.partition.partition, item.key)):
-                self._shares.add(item.biller, (waiting, key))
+                self._ready(waiting, key)
         self._watchdog.moved()
         if isinstance(result, Later):
             delay_s = min(result.delay_s, LONGEST_WAIT_S)
@@ -394,7 +399,7 @@ class Delivery(Generic[E]):
         queue = owned.queues[item.key]
         queue.popleft()
         if queue:
-            self._shares.add(item.biller, (owned, item.key))
+            self._ready(owned, item.key)
         else:
             del owned.queues[item.key]
 

@@ -115,7 +115,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
             heartbeat_interval_ms=int(self._session_s * 100),
             max_poll_interval_ms=300_000,
             fetch_max_wait_ms=100,
-            max_partition_fetch_bytes=256 * 1024,
+            max_partition_fetch_bytes=128 * 1024,
         )
         self._admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
         await self._admin.start()

@@ -52,6 +52,7 @@ WRITE_AT = 500
 OWN_LATELY = 20_000
 """Own outcomes whose ce_id is remembered, so that they need not be decoded when they come back."""
 FOLLOW_MOST, WRITE_EVERY_S = 2000, 0.25
+FETCH_LEAST, FETCH_WAIT_MS = 64 * 1024, 100
 Row = tuple[int, int, bool, str]
 """State by its place in STATES, attempt, never sent, content."""
 
@@ -113,7 +114,12 @@ class OutcomeIndex:
 
     async def start(self) -> None:
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
+            bootstrap_servers=self._bootstrap,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            # our own are entered already: who reads them one by one keeps the broker and itself busy
+            fetch_min_bytes=FETCH_LEAST,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
         )
         await start_consumer(self._consumer)
         partitions = await whole(self._consumer, self._topic)

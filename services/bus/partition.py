@@ -161,6 +161,11 @@ class Owned:
         queue.append(item)
         return False
 
+    def waits_since(self, key: bytes) -> float:
+        """The monotonic instant at which the first record of a key came; 0 where none waits."""
+        queue = self.queues.get(key)
+        return queue[0].held_since if queue else 0.0
+
     def in_doubt(self, stretch: Stretch) -> set[int] | None:
         """The offsets of a stretch for which a request may have left; None where they are too many."""
         progress, doubt = stretch.progress, stretch.doubt

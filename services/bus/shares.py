@@ -2,6 +2,8 @@
 
 from collections import Counter, deque
 from collections.abc import Iterator
+from heapq import heappop, heappush
+from itertools import count
 
 from services.bus.partition import Owned
 
@@ -9,9 +11,10 @@ Ready = tuple[Owned, bytes]
 
 
 class Shares:
-    """Hands out ready keys in turn.
+    """Hands out ready keys, billers in turn, of one biller what has waited longest.
 
-    A biller alone may have everything that is in flight; with others at work or waiting, an even part. One
+    Longest first, not round after round: an account with ten records among those of accounts with two would
+    hold the commit back for ten rounds, until the lane took it to be in the way. A biller alone may have everything that is in flight; with others at work or waiting, an even part. One
     that just came does not wait for a slow one to give its places back, so that for a moment there may be
     up to twice as many.
     """
@@ -19,17 +22,18 @@ class Shares:
     def __init__(self, most: int) -> None:
         self.most = most
         self.in_flight = 0
-        self._ready: dict[str, deque[Ready]] = {}
+        self._ready: dict[str, list[tuple[float, int, Ready]]] = {}
+        self._numbers = count()
         self._turn: deque[str] = deque()
         self._mine: Counter[str] = Counter()
 
-    def add(self, biller: str, ready: Ready) -> None:
-        """A key whose first record may be tried."""
+    def add(self, biller: str, ready: Ready, since: float) -> None:
+        """A key whose first record may be tried; it is here since that monotonic instant."""
         queue = self._ready.get(biller)
         if queue is None:
-            queue = self._ready[biller] = deque()
+            queue = self._ready[biller] = []
             self._turn.append(biller)
-        queue.append(ready)
+        heappush(queue, (since, next(self._numbers), ready))
 
     def take(self) -> Iterator[Ready]:
         """Each key that may be sent now, until the shares are used up; it counts as in flight."""
@@ -41,7 +45,7 @@ class Shares:
                 skipped += 1
                 continue
             queue = self._ready[biller]
-            ready = queue.popleft()
+            _, _, ready = heappop(queue)
             if queue:
                 self._turn.rotate(-1)
             else:

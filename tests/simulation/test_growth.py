@@ -8,6 +8,7 @@ import gc
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,11 @@ def by_two_billers(offset: int) -> str:
     return f"{('acme', 'birch')[offset % 2]}/A{offset % ACCOUNTS}-{offset}"
 
 
+def by_chance(offset: int) -> str:
+    """Some accounts have several records close together, as in life."""
+    return f"{('acme', 'birch')[offset % 2]}/A{blake2b(str(offset).encode()).digest()[0] % ACCOUNTS}-{offset}"
+
+
 def with_a_hot_account(offset: int) -> str:
     return f"{HOT}-{offset}" if offset % HOT_EVERY == 0 else by_one_biller(offset)
 
@@ -144,6 +150,24 @@ def test_a_million_behind_are_neither_held_nor_slower_than_the_first_few(
     assert sum(took_s[-3:]) <= A_LITTLE * sum(took_s[:3])
     assert sum(took_s) <= A_LITTLE * len(bench.partner.ended) * CALL_S / IN_FLIGHT
     assert in_order(bench.partner.done("acme"))
+
+
+def test_a_backlog_that_moves_opens_no_cursor_however_much_one_fetch_brings(
+    tmp_path: Path, world: World
+) -> None:
+    bench = Bench(tmp_path, world, BEHIND, by_chance)
+    bench.broker.at_once = BEHIND
+    opened: set[str] = set()
+
+    async def drain() -> None:
+        async with bench.lane(crash=True) as lane:
+            for wanted in range(200, 6001, 200):
+                await reaches(lambda: len(bench.partner.ended) >= wanted, LONG_S)  # noqa: B023 - awaited here
+                opened.update(scope for owned in lane._owned.values() for scope in owned.cursors)
+
+    run(world, drain())
+    assert opened == set()
+    assert in_order(list(bench.partner.ended))
 
 
 def test_nor_are_they_held_while_a_partner_is_away_and_the_other_biller_goes_on(

@@ -14,7 +14,7 @@ OWNED = cast("Owned", None)
 def waiting(shares: Shares, **by_biller: int) -> None:
     for biller, number in by_biller.items():
         for key in range(number):
-            shares.add(biller, (OWNED, f"{biller}/{key}".encode()))
+            shares.add(biller, (OWNED, f"{biller}/{key}".encode()), 0.0)
 
 
 def billers(taken: Any) -> list[str]:
@@ -25,6 +25,13 @@ def test_a_biller_alone_may_have_everything_in_the_order_in_which_it_came() -> N
     shares = Shares(5)
     waiting(shares, acme=9)
     assert [key for _, key in shares.take()] == [f"acme/{n}".encode() for n in range(5)]
+
+
+def test_who_has_waited_longest_comes_first() -> None:
+    shares = Shares(2)
+    for since, key in ((3.0, b"acme/a"), (1.0, b"acme/b"), (2.0, b"acme/c")):
+        shares.add("acme", (OWNED, key), since)
+    assert [key for _, key in shares.take()] == [b"acme/b", b"acme/c"]
 
 
 def test_several_have_even_parts_and_a_quiet_one_never_waits_for_a_loud_one() -> None:

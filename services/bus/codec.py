@@ -70,8 +70,8 @@ class Codec:
         schemaless_writer(out, self._ours[topic], record)
         return out.getvalue()
 
-    async def decode(self, topic: str, value: bytes | None) -> Event:
-        """The event in a record of `topic`.
+    async def decode(self, topic: str, value: bytes | None, **stamped: datetime) -> Event:
+        """The event in a record of `topic`, with the instants given for fields that others decide.
 
         Raises:
             Undecodable: not our wire format, another schema's bytes, or an id nobody registered.
@@ -91,7 +91,7 @@ class Codec:
             record = cast("dict[str, Any]", schemaless_reader(body, writer, self._ours[topic]))
             if body.tell() != len(value):
                 raise ValueError("more bytes than the schema has")
-            return BY_TOPIC[topic].from_record(record)
+            return BY_TOPIC[topic].from_record(record | stamped if stamped else record)
         except Exception as error:  # any failure of the reader means the bytes are not what they claim
             raise Undecodable(f"{type(error).__name__} while reading schema {schema_id}") from error
 

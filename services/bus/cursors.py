@@ -34,6 +34,8 @@ NEARLY_EMPTY = 8
 HELD_LONG_S, HELD_LONG_AWAY_S = 5.0, 0.5
 """Records of a biller that is merely busy get longer than those of one whose partner is away: a backlog that
 moves is in nobody's way, and a cursor would read the topic twice."""
+LOOK_EVERY_S = 0.25
+"""Between two looks at a full partition for somebody in the way: each passes over all that it holds."""
 READ_AT_ONCE = 500
 RETRY_S = 0.25
 LATE_S = 3.0
@@ -82,8 +84,10 @@ class Cursors:
 
     def tend(self, owned: Owned, crowded: bool) -> None:
         """Opens a cursor where somebody is in the way, feeds those that have room, closes those that met."""
-        if crowded:
-            self._open_each(owned, self._in_the_way(owned))
+        now = self._clock.monotonic()
+        if crowded and now >= owned.look_at:
+            owned.look_at = now + LOOK_EVERY_S
+            self._open_each(owned, self._in_the_way(owned, now))
         behind = owned.behind
         for cursor in list(owned.cursors.values()):
             narrow = "." in cursor.scope
@@ -106,9 +110,8 @@ class Cursors:
 
     # -- who is in the way -----------------------------------------------------------------------------
 
-    def _in_the_way(self, owned: Owned) -> list[str]:
+    def _in_the_way(self, owned: Owned, now: float) -> list[str]:
         """The scopes that should go behind a cursor of their own, if any."""
-        now = self._clock.monotonic()
         main = owned.main.progress
         if main.unfinished and main.next - main.position > SPAN // 2:
             item = next(i for queue in owned.queues.values() for i in queue if i.at == main.position)

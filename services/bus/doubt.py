@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic
 
 import structlog
 
@@ -143,8 +143,8 @@ class Attempts(Generic[E]):
         still_ours.set(ours)
         try:
             if item.event is None:
-                event = cast("E", await self._codec.decode(self._lane.reads.TOPIC, item.value))
-                item.event = self._lane.stamp(event, item.taken_at)
+                stamped = {self._lane.stamped: item.taken_at} if self._lane.stamped else {}
+                item.event = await self._codec.decode(self._lane.reads.TOPIC, item.value, **stamped)
                 item.believe_at = item.believe_from + self._lane.patience(item.event)
             current.set(go_on(dict(item.headers).get("traceparent")))
             return await self._bring(item) if item.outcome is None else ANSWERED

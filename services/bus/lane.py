@@ -141,7 +141,7 @@ class Lane(Generic[E]):
         writes: makes the outcome event; None for a lane that publishes within its handler.
         patience: seconds for which the partner may still act on a request that we gave up.
         order: scope and rank of an event that a newer one replaces; None for one that stands alone.
-        stamp: gives the event the instant (UTC) at which the bus took its record, where that matters.
+        stamped: the event's field, if any, that takes the instant (UTC) at which the bus took its record.
         repeatable: doing it twice does no harm, so nothing is ever in doubt.
         exact: some partner of the lane cannot be asked, so that only what was really handed over may be in
             doubt: each record is reserved by name.
@@ -156,7 +156,7 @@ class Lane(Generic[E]):
     writes: Callable[[E, Settled], Event] | None = None
     patience: Callable[[E], float] = lambda _: 0.0
     order: Callable[[E], tuple[str, str] | None] = lambda _: None
-    stamp: Callable[[E, datetime], E] = lambda event, _: event
+    stamped: str | None = None
     repeatable: bool = False
     exact: bool = False
     in_flight: int | None = None

@@ -95,6 +95,7 @@ class Owned:
         cursors: by scope. `floors`: by scope, below which a closed cursor has done everything.
         suspended: scopes whose cursor is being opened or closed, with the keys that wait for it.
         opening: those of them that are being opened.
+        look_at: monotonic instant of the next look for somebody who is in the way.
     """
 
     partition: TopicPartition
@@ -112,6 +113,7 @@ class Owned:
     floors: dict[str, int] = field(default_factory=dict)
     suspended: dict[str, list[bytes]] = field(default_factory=dict)
     opening: set[str] = field(default_factory=set)
+    look_at: float = 0.0
 
     @property
     def stretches(self) -> list[Stretch]:

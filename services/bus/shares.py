@@ -14,7 +14,9 @@ class Shares:
     """Hands out ready keys, billers in turn, of one biller what has waited longest.
 
     Longest first, not round after round: an account with ten records among those of accounts with two would
-    hold the commit back for ten rounds, until the lane took it to be in the way. A biller alone may have everything that is in flight; with others at work or waiting, an even part. One
+    hold the commit back for ten rounds, until the lane took it to be in the way.
+
+    A biller alone may have everything that is in flight; with others at work or waiting, an even part. One
     that just came does not wait for a slow one to give its places back, so that for a moment there may be
     up to twice as many.
     """

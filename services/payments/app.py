@@ -37,7 +37,7 @@ def build(bus: Bus) -> Service:
             Lane(
                 name="payments.post",
                 reads=PaymentReceived,
-                stamp=handlers.stamp_payment,
+                stamped="received_at",  # it decides the business day
                 deliver=partial(handlers.post_payment, imt=imt, billers=bus.billers, clock=bus.clock),
                 ask=partial(handlers.find_payment, imt=imt, billers=bus.billers),
                 patience=partial(handlers.patience_with_imt, imt=imt, billers=bus.billers),

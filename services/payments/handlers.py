@@ -1,6 +1,5 @@
 """What happens to a payment: received, brought to IMT, asked for where in doubt."""
 
-from dataclasses import replace
 from datetime import date, datetime
 from typing import Protocol
 
@@ -83,11 +82,6 @@ def resolve_account(
         return matched.pop(), "matched", ()
     candidates = tuple(sorted(matched.union(*several)))
     return None, "ambiguous" if candidates else "unknown", candidates
-
-
-def stamp_payment(payment: PaymentReceived, at: datetime) -> PaymentReceived:
-    """Takes the bus's own instant for the intake's: it decides the business day."""
-    return replace(payment, received_at=at)
 
 
 async def post_payment(payment: PaymentReceived, imt: Imt, billers: Billers, clock: Clock) -> Settlement:

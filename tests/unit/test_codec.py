@@ -5,7 +5,7 @@ import io
 import struct
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, cast
 
@@ -64,6 +64,12 @@ async def test_money_comes_back_to_the_cent(amount: str) -> None:
     codec = await a_codec(Schemas())
     event = replace(a_payment(), amount=Decimal(amount))
     assert await codec.decode(TOPIC, codec.encode(event)) == event
+
+
+async def test_an_instant_that_another_decides_takes_the_place_of_the_writers() -> None:
+    codec, at = await a_codec(Schemas()), datetime(2026, 11, 24, 1, tzinfo=UTC)
+    read = await codec.decode(TOPIC, codec.encode(a_payment()), received_at=at)
+    assert read == replace(a_payment(), received_at=at)
 
 
 @pytest.mark.parametrize("amount", ["10000000000.00", "1.234", "0.001", "NaN", "Infinity"])

@@ -14,7 +14,6 @@ from services.payments.handlers import (
     patience_with_imt,
     post_payment,
     resolve_account,
-    stamp_payment,
 )
 from services.payments.imt import Posting, guid_at_imt
 from tests.unit.parts import FakeClock, a_biller
@@ -52,7 +51,7 @@ class FakeImt:
 
 async def test_a_payment_is_posted_into_the_batch_of_its_business_day() -> None:
     imt = FakeImt()
-    after_cut_off = stamp_payment(a_payment(), datetime(2026, 11, 24, 1, 0, tzinfo=UTC))
+    after_cut_off = replace(a_payment(), received_at=datetime(2026, 11, 24, 1, 0, tzinfo=UTC))
     settled = await post_payment(after_cut_off, imt, BILLERS, FakeClock())
     assert settled == Posted("R-1", fields={"batch_day": date(2026, 11, 24)})
     assert imt.ledger["9B2F-01"].amount == Decimal("120.50")
@@ -61,7 +60,7 @@ async def test_a_payment_is_posted_into_the_batch_of_its_business_day() -> None:
 @pytest.mark.parametrize(("rule", "day"), [("original", 23), ("open", 25)])
 async def test_a_late_payment_goes_to_the_batch_that_the_billers_rule_names(rule: str, day: int) -> None:
     imt, biller = FakeImt(), a_biller(batch={"cut_off": "17:00", "late_payment": rule})
-    received = stamp_payment(a_payment(), datetime(2026, 11, 23, 18, 0, tzinfo=UTC))
+    received = replace(a_payment(), received_at=datetime(2026, 11, 23, 18, 0, tzinfo=UTC))
     two_days_on = FakeClock(datetime(2026, 11, 25, 18, 0, tzinfo=UTC))
     settled = await post_payment(received, imt, Billers({"acme": biller}), two_days_on)
     assert settled == Posted("R-1", fields={"batch_day": date(2026, 11, day)})

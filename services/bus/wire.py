@@ -50,6 +50,8 @@ class Operation(_Frozen):
         A value of None is left out of the query. Raises ValueError for a path part that is empty or only
         dots, which would name another resource.
         """
+        if not values and "{" not in self.path:
+            return base.rstrip("/") + self.path
         path = re.sub(r"\{(\w+)\}", lambda part: _path_part(str(values[part[1]])), self.path)
         asked = {wire: value for name, wire in self.query.items() if (value := values.get(name)) is not None}
         return base.rstrip("/") + path + ("?" + urlencode(asked) if asked else "")

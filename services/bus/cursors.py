@@ -196,9 +196,11 @@ class Cursors:
 
     async def _refill(self, owned: Owned, cursor: Stretch, room: int) -> None:
         """Reads on from where the cursor is, until it is full or has met the lane it came from."""
+        most = room - cursor.held  # at first no more than fits: what is not taken has to be read again
         try:
             while owned.live and cursor.held < room and cursor.progress.next < owned.end_of(cursor):
-                records = await self._broker.read(owned.partition, cursor.progress.next, READ_AT_ONCE)
+                records = await self._broker.read(owned.partition, cursor.progress.next, most)
+                most = min(2 * most, READ_AT_ONCE)  # much of it was not the cursor's
                 if not owned.live or not self._take(owned, cursor, records, room):
                     return
         except (KafkaError, TimeoutError) as error:

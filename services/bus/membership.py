@@ -28,6 +28,8 @@ Record: TypeAlias = ConsumerRecord
 NO_OFFSET = -1
 CALL_LIMIT_S = 10.0
 POLL_S = 0.1
+FETCH_BYTES = 128 * 1024
+"""Of a partition in one fetch: a few hundred records, about what a lane takes of it at a time."""
 
 
 class Owner(Protocol):
@@ -115,7 +117,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
             heartbeat_interval_ms=int(self._session_s * 100),
             max_poll_interval_ms=300_000,
             fetch_max_wait_ms=100,
-            max_partition_fetch_bytes=128 * 1024,
+            max_partition_fetch_bytes=FETCH_BYTES,
         )
         self._admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
         await self._admin.start()
@@ -287,42 +289,60 @@ def _sorted_out(answer: Any) -> tuple[set[TopicPartition], list[KafkaError]]:
 class Readers:
     """A few consumers without a group, for reading a partition again from some offset.
 
-    Bounded: who finds none free waits for one.
+    One that goes on where it left off still has what it fetched beyond. Bounded: who finds none free waits.
     """
 
-    MOST = 4
+    MOST = 12
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
         self._idle: list[AIOKafkaConsumer] = []
+        self._there_are = 0
         self._places = asyncio.Semaphore(self.MOST)
 
     async def read(self, partition: TopicPartition, offset: int, most: int) -> Sequence[Record]:
         async with self._places:
-            consumer = self._idle.pop() if self._idle else await self._new()
+            consumer = await self._one_for(partition)
             try:
                 async with asyncio.timeout(CALL_LIMIT_S):
-                    consumer.assign([partition])
-                    consumer.seek(partition, offset)
+                    if partition not in consumer.assignment():
+                        consumer.assign([partition])
+                        consumer.seek(partition, offset)
+                    elif await consumer.position(partition) != offset:
+                        consumer.seek(partition, offset)
                     found = await consumer.getmany(partition, timeout_ms=int(POLL_S * 1000), max_records=most)
-            except OffsetOutOfRangeError:
+            except BaseException as error:
+                self._there_are -= 1
                 await stop_consumer(consumer)
-                raise Gone([partition]) from None
-            except BaseException:
-                await stop_consumer(consumer)
+                if isinstance(error, OffsetOutOfRangeError):
+                    raise Gone([partition]) from None
                 raise
             self._idle.append(consumer)
             records: Sequence[Record] = found.get(partition, [])
             return records
+
+    async def _one_for(self, partition: TopicPartition) -> AIOKafkaConsumer:
+        """The one that was last at this partition; else a new one, or whichever has idled longest."""
+        known = next((each for each in self._idle if partition in each.assignment()), None)
+        if known is None and self._there_are < self.MOST:
+            return await self._new()
+        known = known or self._idle[0]
+        self._idle.remove(known)
+        return known
 
     async def _new(self) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
             enable_auto_commit=False,
             auto_offset_reset="none",
-            max_partition_fetch_bytes=512 * 1024,
+            max_partition_fetch_bytes=FETCH_BYTES,
         )
-        await start_consumer(consumer)
+        self._there_are += 1
+        try:
+            await start_consumer(consumer)
+        except BaseException:
+            self._there_are -= 1
+            raise
         return consumer
 
     async def stop(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from services.bus.clock import Clock
-from services.bus.membership import Gone, Membership
+from services.bus.membership import Gone, Membership, Readers
 from services.bus.partition import Ticket
 from tests.lane_bench import TOPICS, Bench, payments, reaches
 
@@ -115,6 +115,12 @@ async def test_reading_beside_the_group_gives_records_from_an_offset_or_says_tha
     async with member(bench, told) as one:
         found = await one.read(partition, before[number] + 10, 5)
         assert [record.offset for record in found] == list(range(before[number] + 10, before[number] + 15))
+        for first in (before[number] + 15, before[number] + 18, before[number]):  # on, past some, and back
+            found = await one.read(partition, first, 3)
+            assert [record.offset for record in found] == list(range(first, first + 3))
+        several = await asyncio.gather(*(one.read(partition, before[number] + n, 1) for n in range(20)))
+        assert [found[0].offset - before[number] for found in several] == list(range(20))
+        assert one._readers._there_are == Readers.MOST == len(one._readers._idle)
         with pytest.raises(Gone):
             await one.read(partition, bench.ends()[number] + 1000, 5)
         assert (await one.edges([partition]))[partition][1] == bench.ends()[number]

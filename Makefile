@@ -5,7 +5,7 @@ BIN := .venv/bin
 TESTED := tests/unit tests/contract tests/simulation tests/integration tests/e2e tests/chaos
 CHECKED := deploy services tests tools benchmarks examples
 .DEFAULT_GOAL := help
-.PHONY: help demo events test test-extra chaos check bench up down status generate lock clean ready ready-dev
+.PHONY: help demo docs events test test-extra chaos check bench up down status generate lock clean ready ready-dev
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -51,6 +51,9 @@ generate: ready-dev ## write again what is derived from schemas/ and the setting
 
 events: ready-dev ## the package billbus-events, for other teams on Python, into dist/
 	@$(VENV_PYTHON) tools/build_events.py
+
+docs: ready-dev ## the topics' catalog and these docs as a site, into build/site; links checked
+	@$(VENV_PYTHON) -m tools.site
 
 LOCK := pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 

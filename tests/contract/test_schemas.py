@@ -11,14 +11,13 @@ from jsonschema import Draft202012Validator
 from services.bus.catalog import Topic, load_catalog
 from services.bus.support import SupportMatrix
 from tests.contract.examples import SCHEMAS
+from tools.site.fields import COUNTED, ORIGIN
 
 CATALOG = load_catalog(SCHEMAS)
 PERSONAL = {"customer_name", "payer_name", "address1", "address2", "city", "phone", "email", "postal_code"}
 PERSONAL |= {"account", "account_as_sent", "normalised", "policies", "candidates", "scope", "bill_link"}
 SERVICES = {"invoices", "balances", "payments", "settings", "bills", "operations"}
 SEED = {row.name for row in SupportMatrix.load(SCHEMAS / "partners" / "support.yaml").rows}
-COUNTED = r"\b(payments?|attempts|rows?|refusals|line|partition|offset|notifications)\b"
-"""What a plain number can count or point to; a doc that names none of it gives no unit."""
 
 
 def all_fields(avro: Any) -> list[dict[str, Any]]:
@@ -74,9 +73,10 @@ def test_a_deprecated_topic_names_a_topic_that_replaces_it() -> None:
 @pytest.mark.parametrize("topic", CATALOG.values(), ids=lambda t: t.name)
 def test_every_field_says_where_it_comes_from(topic: Topic) -> None:
     for field in all_fields(topic.schema):
-        origin = re.search(r" \((?:ours|seed: ([^()]+))\)\.$", field["doc"])
-        assert origin, f"{field['name']}: end the doc with (seed: <row of the support table>) or (ours)"
-        assert origin[1] is None or origin[1] in SEED, f"{field['name']}: the seed has no {origin[1]}"
+        found = ORIGIN.search(field["doc"])
+        assert found, f"{field['name']}: end the doc with (seed: <row of the support table>) or (ours)"
+        origin = found["origin"].removeprefix("seed: ")
+        assert origin == "ours" or origin in SEED, f"{field['name']}: the seed has no {origin}"
 
 
 @pytest.mark.parametrize("topic", CATALOG.values(), ids=lambda t: t.name)

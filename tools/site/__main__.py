@@ -72,9 +72,12 @@ def build(content: Content, schemas: Path, folder: Path, target: Path) -> int:
     }
     config = folder / "mkdocs.yml"
     config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--config-file", str(config)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", str(config)]
     quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # Material's notice about another generator
-    return subprocess.run(command, timeout=LIMIT_S, env=quiet).returncode
+    done = subprocess.run(command, timeout=LIMIT_S, env=quiet, capture_output=True, text=True)
+    if done.returncode:
+        print(done.stdout + done.stderr, file=sys.stderr)
+    return done.returncode
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from textwrap import wrap
 
 LETTER, PAD, LINE, ROW, EDGE = 7.2, 12, 17, 18, 4
 """Pixels: width of a letter, room beside a text, height of a line, room between boxes, margin."""
-LABEL_LETTER, LABEL_LINE, LABEL_ROOM, GAP, APART = 6, 14, 30, 60, 6
+LABEL_LETTER, LABEL_LINE, LABEL_ROOM, LABEL_ROW, GAP, APART = 6, 14, 30, 32, 60, 6
 BOX_LETTERS, LABEL_LETTERS = 26, 16
 """Longer texts are broken into lines."""
 SMALLEST = 0.7
@@ -137,7 +137,8 @@ class _Layout:
             order |= {name: at / len(mean) for at, name in enumerate(self.columns[column])}
 
     def _put(self) -> None:
-        tallest = max(sum(self.places[name].height() + ROW for name in column) for column in self.columns)
+        row = LABEL_ROW if any(arrow.text for arrow in self.path) else ROW
+        tallest = max(sum(self.places[name].height() + row for name in column) for column in self.columns)
         x: float = EDGE
         for column, gap in zip(self.columns, self.gaps, strict=True):
             boxes = [self.places[name].box for name in column]

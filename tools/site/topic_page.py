@@ -98,8 +98,8 @@ def _fields(fields: Collection[Field]) -> str:
 
 
 def _field(field: Field) -> str:
-    personal = '<br><span class="pii">personal data</span>' if field.pii else ""
-    kind = "<br>".join(filter(None, (field.type, field.unit and f"<em>{field.unit}</em>", _default(field))))
+    personal = ' <br><span class="pii">personal data</span>' if field.pii else ""
+    kind = " <br>".join(filter(None, (field.type, field.unit and f"<em>{field.unit}</em>", _default(field))))
     cells = [f"`{field.name}`{personal}", kind, field.meaning, field.origin]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
 

@@ -55,7 +55,8 @@ def gather(schemas: Path) -> Content:
         PROGRAMS: programs_page(),
     }
     nav = [
-        {"Home": [INDEX, {"The map": MAP}]},
+        {"Home": INDEX},
+        {"Map": MAP},
         {"Topics": [TOPICS, *({topic.short: page} for page, topic in topics.items())]},
         {"Subscribe": READERS},
         {"Flows": [{title_of(docs[name]).split(":")[0]: name} for name in flows]},

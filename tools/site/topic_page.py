@@ -11,6 +11,8 @@ from tools.site.fields import Field, fields_of
 from tools.site.history import history
 from tools.site.subscribing import commands
 
+FIRST_FOUND = "---\nsearch:\n  boost: 4\n---\n"
+"""Front matter: who searches for a topic's name finds its page before those that speak of it."""
 WHEN = {
     "current": "Whenever the state of a key changes; the newest record of each key stays.",
     "outcome": "Whenever a delivery is settled or parked: another state or attempt is another record.",
@@ -22,7 +24,7 @@ WHEN = {
 def topic_page(topic: Topic, folder: Path, services: Collection[str]) -> str:
     """Markdown. `services` are ours, which have a page of their flow."""
     parts = [
-        f"# {topic.title}\n\n`{topic.name}`{{ .topic-name }}\n",
+        f"{FIRST_FOUND}# {topic.title}\n\n`{topic.name}`{{ .topic-name }}\n",
         _deprecated(topic),
         f"{topic.description}\n",
         f"## At a glance\n\n{_glance(topic, services)}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 from deploy.local.processes import ROOT, Processes
 from tests.stacks import Addresses, chosen
 from tests.summary import Summary
+
+SITE_LIMIT_S = 60
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,3 +50,21 @@ def services_running(stack: Addresses, tmp_path_factory: pytest.TempPathFactory)
 def sandbox(services_running: Processes) -> str:
     """The address of the sandbox that the running services deliver to."""
     return services_running.url("sandbox")
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site as `make docs` builds it, once for all that look at it.
+
+    Building fails where a page warns, a link is broken or a foreign host would be asked.
+    """
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.site", "--to", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=SITE_LIMIT_S,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder

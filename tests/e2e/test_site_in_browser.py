@@ -26,7 +26,8 @@ NARROW: ViewportSize = {"width": 390, "height": 844}
 LIMIT_MS = 10_000
 TABS_AT_MOST = 60
 TROUBLE = ("error", "warning")
-TOO_WIDE_PX = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+FITS = "() => document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+RESULTS = ".md-search-result__list > .md-search-result__item > a"
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -105,7 +106,7 @@ def search(page: Page, words: str) -> Locator:
     field = page.get_by_role("textbox", name="Search")
     field.click()
     field.fill("")
-    results = page.locator(".md-search-result__list > .md-search-result__item > a")
+    results = page.locator(RESULTS)
     expect(results).to_have_count(0)
     page.keyboard.type(words)
     return results.first
@@ -122,21 +123,22 @@ def test_a_topic_is_the_first_that_its_name_its_short_name_and_its_title_find(
 
 
 def test_no_page_has_a_console_error_or_asks_a_foreign_host_or_is_wider_than_the_screen(
-    page: Page, address: str, site: Path
+    browser: Browser, address: str, site: Path
 ) -> None:
     said: list[str] = []
     asked: list[str] = []
-    page.on("console", lambda message: said.append(message.text) if message.type in TROUBLE else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("response", lambda answer: said.append(answer.url) if answer.status >= 400 else None)
     pages = sorted(site.rglob("*.html"))
-    for path in pages:
-        page.goto(f"{address}{path.relative_to(site)}")
-        for size in (NARROW, WIDE):
-            page.set_viewport_size(size)
-            assert page.evaluate(TOO_WIDE_PX) <= 0, path.name
-    expect(search(page, "payment")).to_be_visible()
+    with opened(browser, NARROW) as page:
+        page.on("console", lambda message: said.append(message.text) if message.type in TROUBLE else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("response", lambda answer: said.append(answer.url) if answer.status >= 400 else None)
+        for path in pages:
+            page.goto(f"{address}{path.relative_to(site)}")
+            page.wait_for_function(FITS)
+        page.keyboard.press("/")
+        page.keyboard.type("payment")
+        expect(page.locator(RESULTS).first).to_be_visible()
     assert said == []
     assert len(asked) > len(pages)
     assert [url for url in asked if not url.startswith((address, "data:", f"blob:{address}"))] == []
@@ -147,8 +149,8 @@ def test_a_foreign_request_would_be_seen(page: Page, address: str) -> None:
     page.on("request", lambda request: asked.append(request.url))
     page.route("**/*", lambda route: route.continue_() if address in route.request.url else route.abort())
     page.goto(address)
-    page.evaluate("document.body.append(Object.assign(new Image(), {src: 'http://cdn.example/a.png'}))")
-    page.wait_for_timeout(200)
+    with page.expect_request("http://cdn.example/a.png"):
+        page.evaluate("document.body.append(Object.assign(new Image(), {src: 'http://cdn.example/a.png'}))")
     assert "http://cdn.example/a.png" in asked
 
 
@@ -211,7 +213,7 @@ def test_the_keyboard_alone_searches(browser: Browser, address: str, size: Viewp
         else:
             page.keyboard.press("/")  # on a small screen the field is folded away
         page.keyboard.type("batch closed")
-        expect(page.locator(".md-search-result__item a").first).to_be_visible()
+        expect(page.locator(RESULTS).first).to_be_visible()
         page.keyboard.press("ArrowDown")
         page.keyboard.press("Enter")
         page.wait_for_url("**/billing.batch.closed.v1.html*")

@@ -29,7 +29,7 @@ class Box:
     link: str | None = None
 
     def lines(self) -> list[str]:
-        return wrap(self.text, BOX_LETTERS, break_long_words=False)
+        return _broken(self.text, BOX_LETTERS)
 
     def height(self) -> float:
         return len(self.lines()) * LINE + LINE
@@ -46,7 +46,7 @@ class Arrow:
     kind: str = "plain"
 
     def lines(self) -> list[str]:
-        return wrap(self.text, LABEL_LETTERS, break_long_words=False)
+        return _broken(self.text, LABEL_LETTERS)
 
 
 @dataclass
@@ -180,6 +180,17 @@ class _Layout:
             return (one.x + one.width, one.y), (other.x, other.y)
         low = [place.y + (APART if place.box else 0) for place in (one, other)]
         return (one.x, low[0]), (other.x + other.width, low[1])
+
+
+def _broken(text: str, letters: int) -> list[str]:
+    """A text in as few lines as there have to be, and those as even as can be."""
+    lines = wrap(text, letters, break_long_words=False)
+    for narrower in range(letters - 1, 0, -1):
+        tried = wrap(text, narrower, break_long_words=False)
+        if len(tried) > len(lines):
+            break
+        lines = tried
+    return lines
 
 
 def _text(lines: Sequence[str], x: float, y: float, line: float, name: str) -> str:

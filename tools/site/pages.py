@@ -46,7 +46,7 @@ def readme_opening() -> str:
 def readme_table(page: str) -> str:
     """The README's table of topics, its links led from `page` of the site."""
     table = _read("README.md").split(BEGIN)[1].split(END)[0].strip()
-    return lead_links(table, "README.md", page)
+    return f'<div class="topics" markdown>\n\n{lead_links(table, "README.md", page)}\n\n</div>'
 
 
 def _read(path: str) -> str:

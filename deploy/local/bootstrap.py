@@ -20,7 +20,7 @@ from typing import Callable, Sequence  # noqa: UP035 - where an older Python has
 
 ROOT = Path(__file__).resolve().parents[2]
 OLDEST = (3, 11)
-NEEDED_BYTES = 900_000_000  # the packages (the Java runtime is one of them) and their downloads
+NEEDED_BYTES = 1_200_000_000  # the packages (the Java runtime is one of them) and their downloads
 RUNNING, DEVELOPMENT = "requirements.lock", "requirements-dev.lock"
 SAME_AGAIN = "then run the same command again"
 # What the installer writes when it fails, and what to tell a person. The first that is found counts.

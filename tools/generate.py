@@ -6,12 +6,18 @@ What each file is made from is said in docs/decisions/derived-from-the-catalog.m
 from collections.abc import Callable
 from pathlib import Path
 
-from tools import generate_asyncapi, generate_configuration, generate_events, generate_topics_table
+from tools import (
+    generate_asyncapi,
+    generate_configuration,
+    generate_events,
+    generate_openapi,
+    generate_topics_table,
+)
 
 DERIVED: dict[Path, Callable[[], str]] = {
     module.TARGET: module.render
     for module in (generate_events, generate_configuration, generate_asyncapi, generate_topics_table)
-}
+} | generate_openapi.DOCUMENTS
 """Each derived file and what makes its whole text; the same schemas make the same bytes."""
 
 

@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from services.bills.handlers import RETRY_AFTER_S, Closed, Desk, Opened, look_at_bill, open_bill, revoke_bills
-from services.bills.pages import page
+from services.bills.pages import PAGES, page
 from services.bus.auth import biller_of
 from services.bus.biller import Biller
 from services.bus.partner import PartnerError
@@ -28,6 +28,14 @@ PRIVATE = {
     "X-Content-Type-Options": "nosniff",
     "X-Robots-Tag": "noindex, nofollow",
 }
+TOLD: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": " ".join(title for each, title, _ in PAGES.values() if each == status),
+        "content": {"text/html": {}},
+    }
+    for status, _, _ in PAGES.values()
+}
+"""What the OpenAPI document says of the pages that a customer may get."""
 _CSP = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
@@ -48,7 +56,12 @@ def bill_routes(desk: Desk) -> APIRouter:
             return closed(found, None if found.why == "forged" else named.name)
         return found
 
-    @router.get("/bills/{biller}/{token}", summary="The bill behind a link", response_class=Response)
+    @router.get(
+        "/bills/{biller}/{token}",
+        summary="The bill behind a link",
+        response_class=Response,
+        responses=TOLD | {200: {"description": "The bill.", "content": {"application/pdf": {}}}},
+    )
     async def show(request: Request, biller: str, token: str) -> Response:
         named: Biller | None = request.app.state.bus.billers.get(biller)
         found = await asked(named, token, open_bill)
@@ -58,7 +71,10 @@ def bill_routes(desk: Desk) -> APIRouter:
         return PdfResponse(found, biller, 10 * named.imt.bill_deadline_s)
 
     @router.head(
-        "/bills/{biller}/{token}", summary="Whether the bill behind a link is there", response_class=Response
+        "/bills/{biller}/{token}",
+        summary="Whether the bill behind a link is there",
+        response_class=Response,
+        responses={status: {"description": told["description"]} for status, told in TOLD.items()},
     )
     async def look(request: Request, biller: str, token: str) -> Response:
         found = await asked(request.app.state.bus.billers.get(biller), token, look_at_bill)

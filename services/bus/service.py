@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,10 @@ import uvicorn
 import uvloop
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI
 
 from services.bus import log as logging
+from services.bus.asyncapi import asyncapi_route
 from services.bus.billers import Biller, Billers, load_billers
 from services.bus.catalog import REPLAY, Topic, load_catalog
 from services.bus.clock import Clock
@@ -184,7 +185,7 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
     # -- parts -----------------------------------------------------------------------------------------
 
     def _server(self) -> uvicorn.Server:
-        app = create_app(self.service.name, self.bus, self.service.routers, self.checks)
+        app = http_side(self.bus, self.service, self.checks)
         return uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -249,6 +250,12 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
         for lane in self.lanes:
             checks[f"lane {lane.lane.name}"] = lambda lane=lane: not lane.not_ready  # type: ignore[misc]  # bound now
         return checks
+
+
+def http_side(bus: Bus, service: Service, ready: Mapping[str, Check] | None = None) -> FastAPI:
+    """The service's HTTP application; `ready` is what /readyz asks, by name."""
+    asyncapi = asyncapi_route(service.name, bus.catalog, bus.settings.schemas)
+    return create_app(service.name, bus, [*service.routers, asyncapi], ready)
 
 
 class TablesWorker(faust.Worker):  # type: ignore[misc]  # faust ships no types

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
+from deploy.local.processes import SERVICES
+from services.bus.asyncapi import of_service
 from services.bus.settings import ROOT
 
 pytestmark = pytest.mark.extra  # Node, and an index of packages
@@ -60,6 +62,13 @@ def test_the_document_is_as_the_official_schema_has_it(tool: Path) -> None:
 
 def test_the_parser_takes_it_and_recommends_nothing(tool: Path) -> None:
     assert [each for each in diagnoses(tool, read()) if each["code"] != NOT_THE_LATEST] == []
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_parser_takes_what_each_service_serves(tool: Path, service: str) -> None:
+    assert [
+        each for each in diagnoses(tool, of_service(read(), service)) if each["code"] != NOT_THE_LATEST
+    ] == []
 
 
 def no_address(document: dict[str, Any]) -> None:

@@ -36,9 +36,11 @@ from services.bus.readiness import Asked
 from services.bus.registry import Registry, RegistryAway
 from services.bus.secrets import Secrets
 from services.bus.settings import Settings
+from services.bus.spans import TracedIntake, TracedPartners, TracedPublisher, traced
 from services.bus.support import SupportMatrix
 from services.bus.table_watch import watch_tables
 from services.bus.tables import Table, add_table
+from services.bus.telemetry import Telemetry, begin
 from services.bus.views import View, follow
 
 log = structlog.get_logger()
@@ -60,6 +62,7 @@ class Bus:
     partners: PartnerHttp
     clock: Clock
     codec: Codec
+    telemetry: Telemetry | None = None
 
 
 @dataclass(frozen=True)
@@ -115,8 +118,9 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
         settings = self.bus.settings
         topic = self.bus.catalog[lane.reads.TOPIC]
         session_s = settings.session_timeout_ms / 1000
+        telemetry = self.bus.telemetry
         return Delivery(
-            lane,
+            lane if telemetry is None else traced(lane, telemetry.tracer),
             broker=Membership(
                 settings.bootstrap,
                 lane.group,
@@ -171,6 +175,8 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
         await self.bus.publisher.stop()
         await self.bus.partners.__aexit__(None, None, None)
         self.bus.codec.close()
+        if self.bus.telemetry is not None:
+            await self.bus.telemetry.stop()
 
     async def _guard(self, work: Awaitable[None]) -> None:
         """A part that fails ends the process: half a service would look alive."""
@@ -255,7 +261,10 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
 def http_side(bus: Bus, service: Service, ready: Mapping[str, Check] | None = None) -> FastAPI:
     """The service's HTTP application; `ready` is what /readyz asks, by name."""
     asyncapi = asyncapi_route(service.name, bus.catalog, bus.settings.schemas)
-    return create_app(service.name, bus, [*service.routers, asyncapi], ready)
+    app = create_app(service.name, bus, [*service.routers, asyncapi], ready)
+    if bus.telemetry is not None:
+        app.add_middleware(TracedIntake, tracer=bus.telemetry.tracer)
+    return app
 
 
 class TablesWorker(faust.Worker):  # type: ignore[misc]  # faust ships no types
@@ -280,10 +289,16 @@ def open_bus(settings: Settings) -> Bus:
     billers = load_billers(settings.billers, secrets, support)
     catalog = load_catalog(settings.schemas)
     codec = Codec({name: topic.schema for name, topic in catalog.items()}, Registry(settings.registry))
-    publisher = Publisher(settings.bootstrap, f"billbus/{settings.service}", codec, clock)
     plain_http = [biller.slug for biller in billers.values() if biller.plain_http]
-    partners = PartnerHttp(limit=settings.partner_connections, plain_http=plain_http)
-    return Bus(settings, billers, secrets, support, catalog, publisher, partners, clock, codec)
+    source, limit = f"billbus/{settings.service}", settings.partner_connections
+    telemetry = begin(settings.service)
+    if telemetry is None:
+        publisher = Publisher(settings.bootstrap, source, codec, clock)
+        partners = PartnerHttp(limit=limit, plain_http=plain_http)
+    else:
+        publisher = TracedPublisher(telemetry.tracer, settings.bootstrap, source, codec, clock)
+        partners = TracedPartners(telemetry.tracer, limit=limit, plain_http=plain_http)
+    return Bus(settings, billers, secrets, support, catalog, publisher, partners, clock, codec, telemetry)
 
 
 def require_answers(settings: Settings) -> None:

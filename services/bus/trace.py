@@ -3,7 +3,7 @@
 import re
 import secrets
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _NO_TRACE = "0" * 32
@@ -15,18 +15,29 @@ current: ContextVar["Trace | None"] = ContextVar("billbus_trace", default=None)
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A place in a trace; `str()` is the traceparent header."""
+    """A place in a trace; `str()` is the traceparent header.
+
+    `parent` is the span that this place came from, '' where there is none; `is_span` says that the place is
+    itself a span that is exported, which needs services.bus.spans.
+    """
 
     trace_id: str
     span_id: str
     flags: str = "01"
+    parent: str = field(default="", compare=False)
+    is_span: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
 
     def child(self) -> "Trace":
         """The next place in the same trace."""
-        return Trace(self.trace_id, secrets.token_hex(8), self.flags)
+        return Trace(self.trace_id, secrets.token_hex(8), self.flags, self.span_id)
+
+    @property
+    def nearest_span(self) -> str:
+        """The id of the span that whatever begins here is a child of; '' for none."""
+        return self.span_id if self.is_span else self.parent
 
 
 def new() -> Trace:

@@ -26,11 +26,12 @@ MOVED = (KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.FENCED_LEADER_EPOCH)
 
 @dataclass(frozen=True)
 class Read:
-    """One record: its key, its CloudEvents id (a compacted view has none), and its value by its schema."""
+    """One record: its key, its CloudEvents id and place in a trace (a compacted view has none), its value."""
 
     key: str
     ce_id: str
     value: dict[str, Any]
+    traceparent: str = ""
 
 
 def told_headers(topic: str) -> Draft7Validator | None:
@@ -109,4 +110,5 @@ class TopicReader:
         context = SerializationContext(self.topic, MessageField.VALUE)
         value = self._value(message.value(), context)
         if isinstance(value, dict):
-            self._seen.append(Read(key, ce_id, value))
+            traceparent = headers.get("traceparent", b"").decode()
+            self._seen.append(Read(key, ce_id, value, traceparent))

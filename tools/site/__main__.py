@@ -60,6 +60,7 @@ def build(content: Content, schemas: Path, folder: Path, target: Path) -> int:
         path.write_text(text, encoding="utf-8")
     shutil.copy(HERE / "site.css", pages)
     shutil.copy(ROOT / "docs" / "asyncapi.json", pages)
+    shutil.copytree(ROOT / "docs" / "openapi", pages / "openapi")
     for file in schemas.glob("*/v*.avsc"):
         path = pages / "schemas" / file.parent.name / file.name
         path.parent.mkdir(parents=True, exist_ok=True)

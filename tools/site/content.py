@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from services.bus.catalog import Topic, load_catalog
+from services.bus.settings import ROOT
 from tools.site.overview import draw_map
 from tools.site.pages import (
     DECISIONS,
@@ -75,10 +76,17 @@ def _home(catalog: Mapping[str, Topic]) -> str:
             f"- [**{len(catalog)} topics**](topics/index.md)\n  what each says, who writes it, who reads it\n"
             "- [**Subscribe**](subscribe.md)\n  records on your screen in five minutes, in four languages\n"
             "- [**The map**](map.md)\n  services, topics and readers in one drawing\n"
-            "- [**AsyncAPI**](asyncapi.json)\n  all topics in one document, for tools\n\n</div>",
+            "- [**AsyncAPI**](asyncapi.json)\n  all topics in one document, for tools\n"
+            f"- **OpenAPI**\n  what each service takes over HTTP: {_intakes()}\n\n</div>",
             f"## The topics\n\n{readme_table(INDEX)}\n",
         ]
     )
+
+
+def _intakes() -> str:
+    """A link to the OpenAPI document of each service."""
+    names = sorted(path.stem for path in (ROOT / "docs" / "openapi").glob("*.json"))
+    return ", ".join(f"[{name}](openapi/{name}.json)" for name in names)
 
 
 def _map(catalog: Mapping[str, Topic], services: set[str]) -> str:

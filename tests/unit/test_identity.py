@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.bus.identity import NAMESPACE, delivery_id, delivery_key, event_id, event_id_text
-from services.bus.publisher import partition_of
+from services.bus.partitioning import partition_of
 from services.events import PaymentReceived
 
 

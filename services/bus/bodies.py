@@ -75,6 +75,20 @@ def items_of(request: Request, body: Mapping[str, object], batch: str, most: int
     return [broken.get(index, item) for index, item in enumerate(items)]
 
 
+def document_of(request: Request) -> Mapping[str, object]:
+    """The JSON object of a batch's body, as it was read when it was checked.
+
+    Raises Problem 422 in the framework's words for what is none, or is not declared as JSON.
+    """
+    if "document" not in request.scope:
+        refuse_field("body", "Field required")
+    document = request.scope["document"]
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not (kind.startswith("application/") and isinstance(document, dict)):
+        refuse_field("body", "Input should be a valid dictionary")
+    return document
+
+
 class Bodies:
     """Holds every body to its limits.
 
@@ -149,16 +163,19 @@ def check_head(scope: Scope, headers: dict[bytes, bytes], limit: int) -> None:
 def check_body(content_type: bytes, body: bytes, taking: Taking, scope: Scope) -> None:
     """Refuses JSON and forms that two readers could understand differently.
 
-    What was read is left in the scope: `form`, or `broken_items`, which tells what is wrong within items of a
-    batch by their place. Raises Problem 400 or 422 naming the field and what was expected, never the value.
+    What was read is left in the scope: `form`, or of a batch its `document`, None where it is no JSON, and
+    `broken_items`, which tells what is wrong within items by their place. Raises Problem 400 or 422 naming
+    the field and what was expected, never the value.
     """
     kind = content_type.split(b";")[0].strip().lower()
     if not body:
         return
+    scope["document"] = None
     if kind == b"application/x-www-form-urlencoded":
         scope["form"] = check_form(body, texts=taking.texts)
     elif not kind or kind == b"application/json" or kind.endswith(b"+json"):
-        scope["broken_items"] = check_json(body, taking)
+        document, scope["broken_items"] = check_json(body, taking)
+        scope["document"] = document if taking.batch else None
 
 
 async def form_of(request: Request, most: int) -> Mapping[str, object]:
@@ -222,7 +239,8 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 Path = tuple[str | int, ...]
 
 
-def check_json(body: bytes, taking: Taking = _COMMON) -> dict[int, Malformed]:
+def check_json(body: bytes, taking: Taking = _COMMON) -> tuple[Any, dict[int, Malformed]]:
+    """The document, and what is wrong within items of a batch by their place."""
     try:
         document = read_json(body)
     except RecursionError:
@@ -236,7 +254,7 @@ def check_json(body: bytes, taking: Taking = _COMMON) -> dict[int, Malformed]:
                 broken.setdefault(item, Malformed(named(tuple(within)) or named(path), expected))
             case _:
                 refuse_field(named(path) or "body", expected)
-    return broken
+    return document, broken
 
 
 def read_json(body: bytes) -> Any:

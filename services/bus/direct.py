@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,7 +20,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def direct(endpoint: _F) -> _F:
-    """Marks an endpoint called with the request and the biller of the path, answering a pydantic model."""
+    """Marks an endpoint that takes the request and the biller of the path, and answers a model or response."""
     endpoint.__dict__["direct"] = True
     return endpoint
 
@@ -69,4 +70,9 @@ class Direct:
                     refused: Response = await self._handlers[kind](request, error)
                     return refused
             raise
-        return Response(answer.model_dump_json(), media_type="application/json")
+        return answer if isinstance(answer, Response) else as_json(answer)
+
+
+def as_json(model: BaseModel, status: int = 200) -> Response:
+    """A model as the framework answers it."""
+    return Response(model.model_dump_json(), status, media_type="application/json")

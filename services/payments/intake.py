@@ -5,15 +5,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, Field
 
 from services.bus import metrics
 from services.bus.accounts import AccountsView
 from services.bus.auth import biller_of
 from services.bus.billers import Biller
-from services.bus.bodies import form_of, items_of, takes
-from services.bus.direct import direct
+from services.bus.bodies import document_of, form_of, items_of, takes
+from services.bus.direct import as_json, direct
 from services.bus.problem import Problem
 from services.bus.publisher import NotAcknowledged
 from services.bus.service import Bus
@@ -87,10 +87,11 @@ class Intake:
         metrics.ACCEPTED.labels("payments", biller.slug, "payment").inc()
         return Receipt(PaymentGUID=event.payment_guid_as_sent or event.payment_guid)
 
-    async def many(
-        self, items: Sequence[object], biller: Biller, via: str, response: Response
-    ) -> BatchReceipt:
-        """Takes each for itself; raises NotAcknowledged when the bus has none of them."""
+    async def many(self, items: Sequence[object], biller: Biller, via: str) -> Response:
+        """Takes each for itself and answers a BatchReceipt, 207 when not all were accepted.
+
+        Raises NotAcknowledged when the bus has none of them.
+        """
         results: list[ItemResult] = []
         events: list[tuple[int, PaymentReceived]] = []
         for index, told in enumerate(items):
@@ -109,13 +110,13 @@ class Intake:
         counts = Counter(result.status for result in results)
         if counts["try_again"] and not counts["accepted"]:
             raise NotAcknowledged("none of the batch was acknowledged")
-        response.status_code = 200 if counts["accepted"] == len(results) else 207
-        return BatchReceipt(
+        receipt = BatchReceipt(
             accepted=counts["accepted"],
             malformed=counts["malformed"],
             try_again=counts["try_again"],
             results=results,
         )
+        return as_json(receipt, 200 if receipt.accepted == len(results) else 207)
 
     async def _publish(
         self, biller: Biller, results: list[ItemResult], events: Sequence[tuple[int, PaymentReceived]]
@@ -165,19 +166,25 @@ def add_form(router: APIRouter, intake: Intake, reader: NoticeReader) -> None:
 def add_batch(router: APIRouter, intake: Intake, reader: NoticeReader) -> None:
     rule = reader.contract.payment_form.batch
     payments = {"type": "array", "minItems": 1, "maxItems": rule.max_items, "items": {"type": "object"}}
-    batch_schema = {"required": [rule.envelope], "properties": {rule.envelope: payments}}
+    batch_schema = {
+        "title": "Batch",
+        "type": "object",
+        "additionalProperties": True,
+        "required": [rule.envelope],
+        "properties": {rule.envelope: payments},
+    }
 
-    @router.post("/ic/{biller}/payments/batch", response_model=BatchReceipt)
+    @router.post(
+        "/ic/{biller}/payments/batch",
+        response_model=BatchReceipt,
+        openapi_extra=takes_body("application/json", batch_schema),
+    )
+    @direct
     @takes(batch=rule.envelope)
-    async def pay_batch(
-        request: Request,
-        batch: Annotated[dict[str, Any], Body(json_schema_extra=batch_schema)],
-        biller: Speaker,
-        response: Response,
-    ) -> BatchReceipt:
+    async def pay_batch(request: Request, biller: Speaker) -> Response:
         """Payments with a result for each; 207 when not all were accepted."""
-        items = items_of(request, batch, rule.envelope, rule.max_items)
-        return await intake.many(items, biller, "batch", response)
+        items = items_of(request, document_of(request), rule.envelope, rule.max_items)
+        return await intake.many(items, biller, "batch")
 
 
 def add_bank_file(router: APIRouter, intake: Intake, bank_files: BankFileReader) -> None:
@@ -187,13 +194,13 @@ def add_bank_file(router: APIRouter, intake: Intake, bank_files: BankFileReader)
         openapi_extra=takes_body(bank_files.layout.content_type, {"type": "string", "format": "binary"}),
     )
     @takes(limit=bank_files.layout.limits.bytes)
-    async def bank_file(request: Request, biller: Speaker, response: Response) -> BatchReceipt:
+    async def bank_file(request: Request, biller: Speaker) -> Response:
         """A bank's file of payments (Online Bank Direct); a file that is not whole is refused whole."""
         try:
             items = bank_files.read(await request.body())
         except BrokenFile as error:
             raise Problem(422, "The bank's file is refused", str(error)) from None
-        return await intake.many(items, biller, "bank_file", response)
+        return await intake.many(items, biller, "bank_file")
 
 
 def add_refusals(router: APIRouter, bus: Bus) -> None:

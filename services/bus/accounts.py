@@ -71,6 +71,8 @@ def normalise(typed: str, rule: AccountRule) -> str:
 def _bare(typed: str) -> str:
     if len(typed) > LONGEST:
         return ""
+    if typed.isascii() and typed.isalnum():
+        return typed.upper()
     wide = unicodedata.normalize("NFKC", typed)
     bare = "".join(sign for sign in wide if not sign.isspace() and sign not in _DASHES).upper()
     return bare if bare.isascii() and bare.isalnum() else ""

@@ -20,7 +20,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def direct(endpoint: _F) -> _F:
-    """Marks an endpoint that takes the request and the biller of the path, and answers a model or response."""
+    """Marks an endpoint that takes the request and the path's biller, and answers a model or a response."""
     endpoint.__dict__["direct"] = True
     return endpoint
 

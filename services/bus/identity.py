@@ -102,5 +102,5 @@ def delivery_key(event: Delivered | Outcome, natural: str | None = None) -> byte
 
 def digest(*parts: object) -> str:
     """16 hex digits over what a partner sent, in a fixed order; None and '' differ."""
-    text = "\x1f".join("\x00" if part is None else str(part) for part in parts)
+    text = "\x1f".join(["\x00" if part is None else str(part) for part in parts])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -63,7 +64,7 @@ class Intake:
         self._accounts = accounts
         self._reader = reader
 
-    def received(self, told: object, biller: Biller, via: str) -> PaymentReceived:
+    def received(self, told: object, biller: Biller, via: str, at: datetime) -> PaymentReceived:
         """The event of one payment; raises Malformed, or Problem 503 while the accounts are being read."""
         if not self._accounts.ready:  # every account would look unknown, and the payment be parked
             raise Problem(503, "Not ready", "The accounts are still being read.", retry_after=RETRY_AFTER_S)
@@ -73,12 +74,12 @@ class Intake:
         ours = biller.invoice_cloud.biller_guid
         if notice.biller_guid is not None and notice.biller_guid.lower() != ours.lower():
             raise Malformed(self._reader.contract.wire("biller_guid"), "the GUID of the biller in the path")
-        return receive_payment(notice, biller, self._accounts, via, self._bus.clock.now())
+        return receive_payment(notice, biller, self._accounts, via, at)
 
     async def one(self, told: Mapping[str, object], biller: Biller) -> Receipt:
         """Takes one form; a field that does not read as agreed is answered with its name."""
         try:
-            event = self.received(told, biller, "form")
+            event = self.received(told, biller, "form", self._bus.clock.now())
         except Malformed as error:
             raise Problem(
                 422, "Malformed payment", f"{error.field}: expected {error.expected}.", field=error.field
@@ -92,13 +93,14 @@ class Intake:
 
         Raises NotAcknowledged when the bus has none of them.
         """
+        at = self._bus.clock.now()
         results: list[ItemResult] = []
         events: list[tuple[int, PaymentReceived]] = []
         for index, told in enumerate(items):
             if index % AT_ONCE == AT_ONCE - 1:  # a bank's file is long: others get their turn
                 await asyncio.sleep(0)
             try:
-                event = self.received(told, biller, via)
+                event = self.received(told, biller, via, at)
             except Malformed as error:
                 results.append(
                     ItemResult(index=index, status="malformed", field=error.field, expected=error.expected)

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict
@@ -27,6 +27,8 @@ TEXTUAL = (str, int, float, Decimal)
 SPACES = re.compile(r"[\t\n\v\f\r\u2028\u2029]+")
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 AMOUNT = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,4})?")
+TO_THE_CENT = re.compile(r"[0-9]{1,10}\.[0-9]{2}")
+"""How amounts nearly always come; what reads so needs no further check."""
 
 
 class BatchRule(BaseModel):
@@ -76,8 +78,7 @@ def load_contract(partners: Path) -> PaymentContract:
     return read_contract(partners / "invoicecloud.yaml", PaymentContract)
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(NamedTuple):
     """One payment as IC told it, in our words; amounts in USD, `paid_at` in UTC."""
 
     payment_guid: str
@@ -115,6 +116,9 @@ class NoticeReader:
         self.contract = contract
         self._support = support
         self._wires = {name: contract.wire(name) for name in (*READ, *TEXTS)}
+        self._texts = [(name, self._wires[name]) for name in TEXTS]
+        self._flags = {word.lower(): value for value, word in contract.payment_form.words.items()}
+        self._most = contract.payment_form.max_text
         self._own_products = {wire(word): ours for word, ours in contract.own_products.items()}
         self._schedule_kinds = {wire(word): ours for word, ours in contract.schedule_kinds.items()}
 
@@ -123,7 +127,10 @@ class NoticeReader:
         if not isinstance(told, Mapping):
             raise Malformed("payment", "an object")
         text = {name: self._text(told, name) for name in READ}
-        texts = {name: self._plain(told, name) for name in TEXTS}
+        texts = {
+            name: None if (value := told.get(wire_name)) is None else self._plain(value)
+            for name, wire_name in self._texts
+        }
         spelled = text["payment_guid"] or ""
         guid = spelled.removeprefix("{").removesuffix("}").lower()
         if not GUID.fullmatch(guid):
@@ -204,34 +211,35 @@ class NoticeReader:
             raise Malformed(self._wires[name], "text")
         return str(value).strip() or None
 
-    def _plain(self, told: Mapping[str, object], name: str) -> str | None:
+    def _plain(self, value: object) -> str | None:
         """A field for which no money is refused: cut, without control characters, None where it is no text.
 
         A number garbled so matches no account, and the payment is parked.
         """
-        value = told.get(self._wires[name])
-        if value is None or isinstance(value, bool) or not isinstance(value, TEXTUAL):
+        if isinstance(value, bool) or not isinstance(value, TEXTUAL):
             return None
         text = str(value)
         if not text.isprintable():
             text = UNPRINTABLE.sub("\ufffd", SPACES.sub(" ", text))
         text = text.strip()
-        return text[: self._form.max_text].rstrip() or None
+        return text[: self._most].rstrip() or None
 
     def _flag(self, told: Mapping[str, object]) -> bool:
         field, words = self.contract.wire("approved"), self._form.words
         said = told.get(field)
         if isinstance(said, bool):
             return said
-        for value, word in words.items():
-            if isinstance(said, str) and said.strip().lower() == word.lower():
-                return value
-        raise Malformed(field, f"{words[True]} or {words[False]}")
+        value = self._flags.get(said.strip().lower()) if isinstance(said, str) else None
+        if value is None:
+            raise Malformed(field, f"{words[True]} or {words[False]}")
+        return value
 
     def _money(self, name: str, text: str | None, *, required: bool = False) -> Decimal:
         expected = "an amount in USD such as 120.50, not negative, to the cent"
         if text is None and not required:
             return Decimal("0.00")
+        if text is not None and TO_THE_CENT.fullmatch(text):
+            return Decimal(text)
         try:
             amount = Decimal(text or "") if AMOUNT.fullmatch(text or "") else None
         except InvalidOperation:
@@ -255,4 +263,4 @@ class NoticeReader:
         if at is None or not 1990 <= at.year <= 2200:
             raise Malformed(self.contract.wire("paid_at"), "a date such as 2026-11-20T14:03:00Z")
         at = (at if at.tzinfo else at.replace(tzinfo=timezone)).astimezone(UTC)
-        return at.replace(microsecond=at.microsecond // 1000 * 1000)
+        return at.replace(microsecond=at.microsecond // 1000 * 1000) if at.microsecond else at

@@ -25,6 +25,8 @@ MAX_DEPTH = 16
 MAX_FIELDS = 200
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _SPACES = b" \t\n\r"
+_LEAVES = frozenset((str, int, float, bool, type(None)))
+"""What of JSON holds nothing else."""
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -278,7 +280,8 @@ def members_in(document: Any) -> int:
         if isinstance(value, dict):
             count += len(value)
             value = value.values()
-        waiting += [item for item in value if isinstance(item, (dict, list))]
+        if not _LEAVES.issuperset(map(type, value)):
+            waiting += [item for item in value if isinstance(item, (dict, list))]
     return count
 
 
@@ -289,6 +292,7 @@ def _too_deep() -> Problem:
 def faults(document: Any, *, texts: bool) -> Iterator[tuple[Path, str]]:
     """Where a document can be misread, and what was expected there; `texts`: control characters count."""
     doubtful = (dict, list, float, str) if texts else (dict, list, float)
+    harmless = _LEAVES - set(doubtful)
     waiting: list[tuple[Path, Any]] = [((), document)]
     while waiting:
         path, value = waiting.pop()
@@ -308,6 +312,8 @@ def faults(document: Any, *, texts: bool) -> Iterator[tuple[Path, str]]:
             continue
         if value and len(path) + 1 >= MAX_DEPTH:
             raise _too_deep()
+        if isinstance(value, dict) and harmless.issuperset(map(type, value.values())):
+            continue  # as nearly every item of a batch is
         waiting += [((*path, name), item) for name, item in inside if isinstance(item, doubtful)]
 
 

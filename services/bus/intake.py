@@ -18,6 +18,7 @@ import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -38,6 +39,8 @@ log = structlog.get_logger()
 Check = Callable[[], bool | Awaitable[bool]]
 RETRY_AFTER_S = 5
 CHECK_S = 2.0
+NOT_THE_FRAMEWORKS: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+"""Observed does it; the framework would ask at each request whether anybody wants its own."""
 PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 
 
@@ -52,7 +55,9 @@ def create_app(
         routers: the service's own routes. An endpoint may be marked by `bodies.streams` or `bodies.takes`.
         ready: what /readyz asks, by name; a check answers within 2 s, and may be a coroutine function.
     """
-    app = FastAPI(title=f"billbus {service}", version="1", docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title=f"billbus {service}", version="1", docs_url=None, redoc_url=None, telemetry=NOT_THE_FRAMEWORKS
+    )
     app.state.bus = bus
     for router in routers:
         app.include_router(router)

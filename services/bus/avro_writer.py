@@ -8,6 +8,7 @@ another shape is refused when the writer is made, so that no event meets it.
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 Write = Callable[[Any], bytes]
@@ -17,10 +18,10 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 def record_writer(schema: Mapping[str, Any]) -> Write:
-    """What writes a record of the schema from its fields by name.
+    """What writes an event of the schema, a record's fields being its attributes.
 
-    It raises KeyError for a missing field, and ValueError, TypeError or AttributeError for a value that does
-    not fit. Raises ValueError for a schema made of what it does not know.
+    It raises ValueError, TypeError, KeyError or AttributeError for a value that does not fit. Raises
+    ValueError for a schema made of what it does not know.
     """
     return _writer(schema, {})
 
@@ -39,6 +40,8 @@ def write_long(number: int) -> bytes:
 
 
 _LENGTHS = [write_long(length) for length in range(1024)]
+_PRESENT = b"\x02"
+_LENGTHS_PRESENT = [_PRESENT + length for length in _LENGTHS]
 
 
 def _write_text(text: str) -> bytes:
@@ -53,7 +56,7 @@ def _write_text_or_null(text: str | None) -> bytes:
         return b"\x00"
     raw = text.encode()
     length = len(raw)
-    return b"\x02" + (_LENGTHS[length] if length < 1024 else write_long(length)) + raw
+    return (_LENGTHS_PRESENT[length] if length < 1024 else _PRESENT + write_long(length)) + raw
 
 
 def _write_boolean(value: bool) -> bytes:
@@ -96,7 +99,7 @@ def _array(write_item: Write) -> Write:
 def _optional(null_first: bool, write_value: Write) -> Write:
     if null_first and write_value is _write_text:
         return _write_text_or_null
-    null, present = (b"\x00", b"\x02") if null_first else (b"\x02", b"\x00")
+    null, present = (b"\x00", _PRESENT) if null_first else (b"\x02", b"\x00")
 
     def write(value: Any) -> bytes:
         return null if value is None else present + write_value(value)
@@ -104,9 +107,15 @@ def _optional(null_first: bool, write_value: Write) -> Write:
     return write
 
 
-def _record(fields: list[tuple[str, Write]]) -> Write:
-    def write(record: Mapping[str, Any]) -> bytes:
-        return b"".join([write_field(record[name]) for name, write_field in fields])
+def _record(fields: dict[str, Write]) -> Write:
+    values_of, writers = attrgetter(*fields), list(fields.values())
+    if len(writers) == 1:  # of one name it gets the value itself
+        return lambda record: writers[0](values_of(record))
+
+    def write(record: object) -> bytes:
+        return b"".join(
+            [write_value(value) for write_value, value in zip(writers, values_of(record), strict=True)]
+        )
 
     return write
 
@@ -140,7 +149,7 @@ def _writer(kind: Any, known: dict[str, Write]) -> Write:
             known[name] = {symbol: write_long(place) for place, symbol in enumerate(symbols)}.__getitem__
             return known[name]
         case {"type": "record", "name": str(name), "fields": [*fields]}:
-            known[name] = _record([(field["name"], _writer(field["type"], known)) for field in fields])
+            known[name] = _record({field["name"]: _writer(field["type"], known) for field in fields})
             return known[name]
         case {"type": str(plain)} if "logicalType" not in kind and plain in _PLAIN:
             return _PLAIN[plain]

@@ -60,7 +60,7 @@ class Codec:
     def encode(self, event: Event) -> bytes:
         """The event's value; ValueError for an instant without a timezone or money not to the cent."""
         topic = event.TOPIC
-        return HEADER.pack(0, self._ids[topic]) + self._write[topic](event.as_record())
+        return HEADER.pack(0, self._ids[topic]) + self._write[topic](event)
 
     async def decode(self, topic: str, value: bytes | None, **stamped: datetime) -> Event:
         """The event in a record of `topic`, with the instants given for fields that others decide.

@@ -124,7 +124,7 @@ class NoticeReader:
 
     def read(self, told: object, biller: Biller) -> Notice:
         """Raises Malformed naming the first field that does not read as agreed."""
-        if not isinstance(told, Mapping):
+        if not isinstance(told, dict):
             raise Malformed("payment", "an object")
         text = {name: self._text(told, name) for name in READ}
         texts = {

@@ -31,7 +31,7 @@ def write_long(number: int) -> bytes:
     left = (number << 1) ^ (number >> 63)
     if left >> 64:
         raise ValueError("a whole number beyond 64 bits")
-    out = bytearray()
+    out = []
     while left > 0x7F:
         out.append(left & 0x7F | 0x80)
         left >>= 7

@@ -71,8 +71,8 @@ class Intake:
         if isinstance(told, Malformed):
             raise told
         notice = self._reader.read(told, biller)
-        ours = biller.invoice_cloud.biller_guid
-        if notice.biller_guid is not None and notice.biller_guid.lower() != ours.lower():
+        meant = notice.biller_guid
+        if meant is not None and meant.lower() != biller.invoice_cloud.biller_guid.lower():
             raise Malformed(self._reader.contract.wire("biller_guid"), "the GUID of the biller in the path")
         return receive_payment(notice, biller, self._accounts, via, at)
 

@@ -4,6 +4,7 @@ import asyncio
 import io
 import struct
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, cast
 
 from fastavro import parse_schema, schemaless_reader

@@ -56,6 +56,11 @@ class BatchReceipt(BaseModel):
     results: list[ItemResult]
 
 
+SOME_REFUSED: dict[int | str, dict[str, Any]] = {
+    207: {"model": BatchReceipt, "description": "Not all were accepted; each has its own result."}
+}
+
+
 class Intake:
     """Payments as they come, one or many, onto the bus."""
 
@@ -179,6 +184,7 @@ def add_batch(router: APIRouter, intake: Intake, reader: NoticeReader) -> None:
     @router.post(
         "/ic/{biller}/payments/batch",
         response_model=BatchReceipt,
+        responses=SOME_REFUSED,
         openapi_extra=takes_body("application/json", batch_schema),
     )
     @direct
@@ -193,6 +199,7 @@ def add_bank_file(router: APIRouter, intake: Intake, bank_files: BankFileReader)
     @router.post(
         "/ic/{biller}/bank-files",
         response_model=BatchReceipt,
+        responses=SOME_REFUSED,
         openapi_extra=takes_body(bank_files.layout.content_type, {"type": "string", "format": "binary"}),
     )
     @takes(limit=bank_files.layout.limits.bytes)

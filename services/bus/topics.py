@@ -26,7 +26,7 @@ from services.bus.groups import commit_offsets, edge_offsets, has_members, witho
 from services.bus.place import Place, Unreachable
 from services.bus.progress import fresh_metadata
 
-__all__ = ["LANES", "Change", "Place", "Unreachable", "apply", "group_of", "plan", "wanted_topics"]
+__all__ = ["LANES", "TABLES", "Change", "Place", "Unreachable", "apply", "group_of", "plan", "wanted_topics"]
 
 LANES = {
     "payments.post": "billing.payment.received.v1",
@@ -36,6 +36,12 @@ LANES = {
     "bills.check": "billing.invoice.issued.v1",
 }
 """The lanes and the topic that each reads, with its `.replay` where there is one."""
+TABLES = {
+    "invoices.tables": "billing.invoice.issued.v1",
+    "balances.tables": "billing.balance.changed.v1",
+    "settings.tables": "billing.setting.outcome.v1",
+}
+"""The groups in which services keep tables, and the topic that each folds."""
 
 COMPATIBILITY = "FULL_TRANSITIVE"
 DLQ_DAYS = 90
@@ -67,7 +73,7 @@ Step = tuple[list[Change], Callable[[], None]]
 
 
 def group_of(lane: str) -> str:
-    """The consumer group of a lane."""
+    """The consumer group of a lane, or of a service's tables."""
     return f"billbus.{lane}"
 
 

@@ -1,13 +1,17 @@
 """`billbus topics`: what the catalog has, how broker and registry differ from it, and making them agree."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from services.bus import topics
 from services.bus.catalog import load_catalog
+from services.bus.place import Place
+from services.bus.rights import Right, rights_of
 from services.bus.settings import load_settings
-from services.cli.output import FOUND, AsJson, show
+from services.cli.output import FOUND, WRONG_USE, AsJson, show, stop
+from services.operations.access import AccessChange, make_access
 from services.operations.schema_gate import not_as_released
 
 NOT_RELEASED = "not as it was released, or never; run: billbus schemas check, then billbus schemas release"
@@ -72,6 +76,49 @@ def apply_topics(
     title = "Done" if yes else "Would be done; add --yes to do it"
     _show(changes, as_json, title if changes else "Broker and registry agree with the catalog")
     raise SystemExit(0 if all(change.possible for change in changes) else FOUND)
+
+
+@cli.command("rights")
+def show_rights(
+    user: Annotated[str | None, typer.Option(help="Of this service or team alone.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what each service and each consuming team may do on the broker, as the catalog says."""
+    columns: dict[str, Callable[[tuple[str, Right]], object]] = {
+        "user": lambda each: each[0],
+        "resource": lambda each: each[1].resource,
+        "name": lambda each: each[1].name,
+        "pattern": lambda each: "prefix" if each[1].prefixed else "literal",
+        "operation": lambda each: each[1].operation,
+    }
+    found = rights_of(load_catalog(load_settings().schemas))
+    if user is not None and user not in found:
+        stop(WRONG_USE, f"Nobody is named {user}; there are {', '.join(found)}.")
+    rights = [(name, right) for name in found if user in (None, name) for right in found[name]]
+    show(as_json, "Rights on the broker", columns, rights)
+
+
+@cli.command("grant")
+def grant_rights(
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only show what would be done.")] = False,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="Also take from our users what the catalog does not give them.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give the users of the catalog their rights, on a broker whose ACLs nothing else keeps."""
+    settings = load_settings()
+    with Place(settings.bootstrap, settings.registry) as place:
+        found = make_access(place, rights_of(load_catalog(settings.schemas)), act=yes, revoke=revoke)
+    columns: dict[str, Callable[[AccessChange], object]] = {
+        "user": lambda each: each.user,
+        "change": lambda each: each.action,
+        "right": lambda each: each.right,
+        "state": lambda each: "possible" if each.action == "grant" or revoke else "waits for --revoke",
+    }
+    title = "Done" if yes else "Would be done; add --yes to do it"
+    show(as_json, title if found else "The broker's rights agree with the catalog", columns, found)
+    raise SystemExit(0 if revoke or all(each.action == "grant" for each in found) else FOUND)
 
 
 def _show(changes: list[topics.Change], as_json: bool, title: str) -> None:

@@ -14,12 +14,6 @@ from deploy.local.day.partners import Partners
 from deploy.local.day.witness import Witness
 from deploy.local.processes import SERVICES
 
-TABLES = {
-    "billbus.invoices.tables": "billing.invoice.issued.v1",
-    "billbus.balances.tables": "billing.balance.changed.v1",
-    "billbus.settings.tables": "billing.setting.outcome.v1",
-}
-"""The group of each service's tables, and the topic that it folds."""
 ANSWER_S = 5.0
 LAST_LINE = 300
 
@@ -46,9 +40,9 @@ def last_line(partners: Partners, name: str) -> str:
 
 def _behind(bootstrap: str, witness: Witness) -> Iterator[str]:
     """Each lane and table that has not finished its topic, and each topic that the witness has not."""
-    from services.bus.topics import LANES, group_of  # the parts alone need no Kafka client
+    from services.bus.topics import LANES, TABLES, group_of  # the parts alone need no Kafka client
 
-    groups = {**{group_of(lane): topic for lane, topic in LANES.items()}, **TABLES}
+    groups = {group_of(name): topic for name, topic in (LANES | TABLES).items()}
     asking = Consumer({"bootstrap.servers": bootstrap, "group.id": "nobody", "log_level": 0})
     try:
         for group, topic in groups.items():

@@ -13,6 +13,7 @@ from deploy.local.processes import ROOT
 from services.bus.catalog import load_catalog
 from services.bus.clock import Clock
 from services.bus.codec import Codec
+from services.bus.connection import Brokers, aiokafka_client
 from services.bus.publisher import Publisher
 from services.bus.registry import Registry
 from services.bus.views import whole
@@ -25,7 +26,7 @@ class Parts(Protocol):
     """Where the broker and the registry are."""
 
     @property
-    def bootstrap(self) -> str: ...
+    def bootstrap(self) -> Brokers: ...
     @property
     def registry(self) -> str: ...
 
@@ -72,7 +73,7 @@ async def _encode(stack: Parts, events: tuple[Event, ...]) -> list[bytes]:
 
 
 async def _read(stack: Parts, kind: type[E]) -> list[E]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=stack.bootstrap, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(**aiokafka_client(stack.bootstrap), enable_auto_commit=False)
     await consumer.start()
     try:
         with _codec(stack) as codec:

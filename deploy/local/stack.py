@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -30,6 +31,8 @@ class Stack:
 
     `ports` are those of "kafka", "kafka-controller" and "registry" (default: free ones). An attached
     stack ends with this process, whatever ends it; a detached one stays until `stop_recorded(data)`.
+    `broker_settings` makes, from the ports, settings beside or in place of ours; `format_options` are added
+    when the broker's folder is made, such as its first users.
     Every method raises LocalError, one sentence with what to do, when a part does not do its work.
     """
 
@@ -40,11 +43,15 @@ class Stack:
         ports: dict[str, int] | None = None,
         detached: bool = False,
         parts: Parts | None = None,
+        broker_settings: Callable[[Mapping[str, int]], Mapping[str, str]] = lambda _: {},
+        format_options: Sequence[str] = (),
     ) -> None:
         self.data = data.resolve()
         self.ports = ports or free_ports()
         self.detached = detached
         self._parts = parts
+        self._own_settings = broker_settings
+        self._format_options = format_options
         self._broker: Managed | None = None
         self._registry: Managed | None = None
 
@@ -148,7 +155,16 @@ class Stack:
     def _format(self, java: list[str], config: Path) -> None:
         shutil.rmtree(self.data / "kafka", ignore_errors=True)  # a format that was interrupted
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
-        command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)]
+        command = [
+            *java,
+            "kafka.tools.StorageTool",
+            "format",
+            "-t",
+            cluster,
+            "-c",
+            str(config),
+            *self._format_options,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, env=_java_environment())
         if done.returncode:
             said = (done.stdout + done.stderr).strip().splitlines()[-1:]
@@ -166,6 +182,7 @@ class Stack:
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "log.dirs": str(self.data / "kafka"),
             **kafka_limits(),
+            **self._own_settings(self.ports),
         }
 
     def _await_broker(self) -> None:

@@ -21,6 +21,7 @@ from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
 
 from services.bus.clock import Clock
 from services.bus.closing import close, start_consumer, stop_consumer
+from services.bus.connection import Brokers, aiokafka_client
 from services.bus.partition import Commit, Ticket
 
 log = structlog.get_logger()
@@ -83,7 +84,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
 
     def __init__(
         self,
-        bootstrap: str,
+        bootstrap: Brokers,
         group: str,
         topics: Sequence[str],
         clock: Clock,
@@ -105,7 +106,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
         """Connects and subscribes; from now on `owner` is told. Raises KafkaError."""
         self._owner = owner
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
+            **aiokafka_client(self._bootstrap),
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="none",
@@ -119,7 +120,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka s
             fetch_max_wait_ms=100,
             max_partition_fetch_bytes=FETCH_BYTES,
         )
-        self._admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        self._admin = AIOKafkaAdminClient(**aiokafka_client(self._bootstrap))
         await self._admin.start()
         await start_consumer(self._consumer)
         self._listen(self._consumer._coordinator)
@@ -294,7 +295,7 @@ class Readers:
 
     MOST = 12
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: Brokers) -> None:
         self._bootstrap = bootstrap
         self._idle: list[AIOKafkaConsumer] = []
         self._there_are = 0
@@ -332,7 +333,7 @@ class Readers:
 
     async def _new(self) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
+            **aiokafka_client(self._bootstrap),
             enable_auto_commit=False,
             auto_offset_reset="none",
             max_partition_fetch_bytes=FETCH_BYTES,

@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 from services.bus.closing import start_consumer, stop_consumer
 from services.bus.codec import Codec, Undecodable
+from services.bus.connection import Brokers, aiokafka_client
 from services.bus.identity import Outcome, delivery_key, event_id_text
 from services.bus.views import whole
 
@@ -79,7 +80,7 @@ class OutcomeIndex:
         topic: the outcome topic to follow.
     """
 
-    def __init__(self, path: Path, bootstrap: str, topic: str, codec: Codec) -> None:
+    def __init__(self, path: Path, bootstrap: Brokers, topic: str, codec: Codec) -> None:
         self._path = path
         self._topic = topic
         self._codec = codec
@@ -114,7 +115,7 @@ class OutcomeIndex:
 
     async def start(self) -> None:
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
+            **aiokafka_client(self._bootstrap),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             # our own are entered already: who reads them one by one keeps the broker and itself busy

@@ -8,6 +8,8 @@ from confluent_kafka.admin import AdminClient, ConfigResource
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
+from services.bus.connection import Brokers, confluent_client
+
 NOT_THERE = (404,)
 BROKER_DEADLINE_S = 5.0
 
@@ -19,9 +21,9 @@ class Unreachable(Exception):
 class Place:
     """A broker and a registry, asked with a deadline; use it in `with`."""
 
-    def __init__(self, bootstrap: str, registry: str) -> None:
-        self._addresses = (bootstrap, registry)
-        self.client = {"bootstrap.servers": bootstrap, "log_level": 0, "error_cb": _quiet}
+    def __init__(self, brokers: Brokers, registry: str) -> None:
+        self._addresses = (str(brokers), registry)
+        self.client = {**confluent_client(brokers), "log_level": 0, "error_cb": _quiet}
         self.admin = AdminClient(self.client)
         self.registry = SchemaRegistryClient({"url": registry, "timeout": 10, "max.retries": 1})
 

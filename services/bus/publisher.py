@@ -15,6 +15,7 @@ from services.bus import metrics
 from services.bus.clock import Clock
 from services.bus.closing import stop_producer
 from services.bus.codec import Codec
+from services.bus.connection import Brokers, aiokafka_client
 from services.bus.identity import event_id_text, key
 from services.bus.partitioning import partition_of, place_of
 from services.bus.trace import current_traceparent
@@ -41,7 +42,7 @@ class Publisher:
     """
 
     def __init__(
-        self, bootstrap: str, source: str, codec: Codec, clock: Clock, deadline_s: float = 10
+        self, bootstrap: Brokers, source: str, codec: Codec, clock: Clock, deadline_s: float = 10
     ) -> None:
         self._codec = codec
         self._clock = clock
@@ -53,7 +54,7 @@ class Publisher:
 
     async def start(self) -> None:
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap,
+            **aiokafka_client(self._bootstrap),
             client_id=self._source.decode(),
             acks="all",
             enable_idempotence=True,

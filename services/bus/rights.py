@@ -14,6 +14,8 @@ from services.bus.topics import LANES, TABLES, group_of
 
 OPERATIONS = "operations"
 """Who looks after the bus: reads every topic, dead letters too, and writes what is audited."""
+READER_GROUP = "billbus.reader"
+"""The group of who reads without one, since the client wants a name; none is ever joined."""
 SERVICES = tuple(name for name in PORTS if name != "sandbox")
 
 Operation = Literal["Read", "Write", "Describe", "DescribeConfigs"]
@@ -68,6 +70,7 @@ def _of_operations(catalog: Mapping[str, Topic]) -> Iterator[Right]:
             yield Right("topic", name, "DescribeConfigs")
     for reader in LANES | TABLES:
         yield Right("group", group_of(reader), "Describe")
+    yield Right("group", READER_GROUP, "Describe")
     yield Right("cluster", CLUSTER, "DescribeConfigs")
 
 

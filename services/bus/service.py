@@ -22,6 +22,7 @@ from services.bus.billers import Biller, Billers, load_billers
 from services.bus.catalog import REPLAY, Topic, load_catalog
 from services.bus.clock import Clock
 from services.bus.codec import Codec
+from services.bus.connection import Brokers, kafka_of
 from services.bus.delivery import Delivery, Limits
 from services.bus.heads import BoundedHeads
 from services.bus.intake import Check, create_app
@@ -29,6 +30,7 @@ from services.bus.lane import Lane
 from services.bus.loop_lag import watch_the_loop
 from services.bus.membership import Membership
 from services.bus.outcomes import OutcomeIndex
+from services.bus.own_rights import require_rights
 from services.bus.partner import PartnerHttp
 from services.bus.place import Place
 from services.bus.publisher import NotAcknowledged, Publisher
@@ -39,7 +41,7 @@ from services.bus.settings import Settings
 from services.bus.spans import TracedIntake, TracedPartners, TracedPublisher, traced
 from services.bus.support import SupportMatrix
 from services.bus.table_watch import watch_tables
-from services.bus.tables import Table, add_table
+from services.bus.tables import Table, add_table, faust_client
 from services.bus.telemetry import Telemetry, begin
 from services.bus.views import View, follow
 
@@ -115,14 +117,14 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
         self.server = self._server()
 
     def _delivery(self, lane: Lane[Any]) -> Delivery[Any]:
-        settings = self.bus.settings
+        settings, kafka = self.bus.settings, kafka_of(self.bus.settings, self.bus.secrets)
         topic = self.bus.catalog[lane.reads.TOPIC]
         session_s = settings.session_timeout_ms / 1000
         telemetry = self.bus.telemetry
         return Delivery(
             lane if telemetry is None else traced(lane, telemetry.tracer),
             broker=Membership(
-                settings.bootstrap,
+                kafka,
                 lane.group,
                 [topic.name, topic.name + REPLAY] if topic.replay else [topic.name],
                 self.bus.clock,
@@ -133,28 +135,29 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
             publisher=self.bus.publisher,
             clock=self.bus.clock,
             limits=Limits(settings.in_flight, settings.grace_s),
-            index=self._index(lane),
+            index=self._index(lane, kafka),
             billers=self.bus.billers.keys(),
             retention_s=topic.kept_s(),
         )
 
-    def _index(self, lane: Lane[Any]) -> OutcomeIndex | None:
+    def _index(self, lane: Lane[Any], kafka: Brokers) -> OutcomeIndex | None:
         if lane.writes is None:
             return None
         topic = lane.reads.TOPIC.rsplit(".", 2)[0] + ".outcome.v1"
         path = self.bus.settings.state / self.service.name / f"{lane.name}.sqlite"
-        return OutcomeIndex(path, self.bus.settings.bootstrap, topic, self.bus.codec).open()
+        return OutcomeIndex(path, kafka, topic, self.bus.codec).open()
 
     async def on_start(self) -> None:
         await self._guard(self._start_parts())
 
     async def _start_parts(self) -> None:
+        kafka = kafka_of(self.bus.settings, self.bus.secrets)
         await self.bus.partners.__aenter__()
         await self.bus.codec.start()
         await self.bus.publisher.start()
         self.add_future(self._guard(self._serve()))
         for view in self.service.views:
-            self.add_future(self._guard(follow(view, self.bus.settings.bootstrap, self.bus.codec)))
+            self.add_future(self._guard(follow(view, kafka, self.bus.codec)))
         self._running = [asyncio.ensure_future(self._guard(self._run(lane))) for lane in self.lanes]
         for clock in self.service.clocks:
             self.add_future(self._guard(self._tick(clock)))
@@ -163,7 +166,7 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
             self.add_future(self._guard(self._repeat(loop)))
         if self.tables is not None:
             topics = [table.reads.TOPIC for table in self.service.tables]
-            watch = watch_tables(self.tables, topics, self.bus.settings.bootstrap, self.bus.clock)
+            watch = watch_tables(self.tables, topics, kafka, self.bus.clock)
             self.add_future(self._guard(watch))
 
     async def on_stop(self) -> None:
@@ -290,20 +293,20 @@ def open_bus(settings: Settings) -> Bus:
     catalog = load_catalog(settings.schemas)
     codec = Codec({name: topic.schema for name, topic in catalog.items()}, Registry(settings.registry))
     plain_http = [biller.slug for biller in billers.values() if biller.plain_http]
-    source, limit = f"billbus/{settings.service}", settings.partner_connections
+    kafka, source, limit = kafka_of(settings, secrets), f"billbus/{settings.service}", settings.partner_connections
     telemetry = begin(settings.service)
     if telemetry is None:
-        publisher = Publisher(settings.bootstrap, source, codec, clock)
+        publisher = Publisher(kafka, source, codec, clock)
         partners = PartnerHttp(limit=limit, plain_http=plain_http)
     else:
-        publisher = TracedPublisher(telemetry.tracer, settings.bootstrap, source, codec, clock)
+        publisher = TracedPublisher(telemetry.tracer, kafka, source, codec, clock)
         partners = TracedPartners(telemetry.tracer, limit=limit, plain_http=plain_http)
     return Bus(settings, billers, secrets, support, catalog, publisher, partners, clock, codec, telemetry)
 
 
 def require_answers(settings: Settings) -> None:
     """Returns when broker and registry answer; raises Unreachable, one sentence that says which does not."""
-    with Place(settings.bootstrap, settings.registry) as place:
+    with Place(kafka_of(settings), settings.registry) as place:
         place.topics()
         place.ask_registry(place.registry.get_subjects)
 
@@ -311,10 +314,12 @@ def require_answers(settings: Settings) -> None:
 def run(build: Build, settings: Settings) -> None:
     """Runs the service until SIGTERM or SIGINT.
 
-    Raises, before anything starts, ConfigurationError, and Unreachable where broker or registry is away.
+    Raises, before anything starts, ConfigurationError, also for a right that is missing on the broker, and
+    Unreachable where broker or registry is away.
     """
     bus = open_bus(settings)
     require_answers(settings)
+    require_rights(settings, bus.catalog)
     logging.configure(settings.service, settings.log_level)
     uvloop.install()  # Faust makes its loops by the policy
     service = build(bus)
@@ -353,7 +358,7 @@ def faust_app(settings: Settings) -> faust.App:
     folder.mkdir(parents=True, exist_ok=True)
     return faust.App(
         f"billbus.{settings.service}.tables",
-        broker=[f"kafka://{address}" for address in settings.bootstrap.split(",")],
+        **faust_client(kafka_of(settings)),
         datadir=folder,
         store="memory://",
         web_enabled=False,

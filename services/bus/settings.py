@@ -25,7 +25,14 @@ def _folder(path: Path) -> Path:
     return path
 
 
+def _file(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file")
+    return path
+
+
 Folder = Annotated[Path, AfterValidator(_folder)]
+File = Annotated[Path, AfterValidator(_file)]
 
 
 class ConfigurationError(Exception):
@@ -46,6 +53,23 @@ class Settings(BaseSettings):
     )
     bootstrap: str = Field(
         "127.0.0.1:19092", min_length=3, description="Kafka brokers, host:port separated by commas."
+    )
+    kafka_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How the brokers let clients in: with TLS, with a user, or both."
+    )
+    kafka_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
+        "SCRAM-SHA-512", description="How the user proves itself, where the protocol is a SASL one."
+    )
+    kafka_user: str = Field("", description="The user of this process, where the protocol is a SASL one.")
+    kafka_password_secret: str = Field(
+        "kafka-password",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
+        description="Name of the secret that is the user's password; read when the process starts.",
+    )
+    kafka_ca: File | None = Field(
+        None,
+        description="PEM file of the authorities that vouch for the brokers' certificates; "
+        "without it, those of the machine.",
     )
     registry: str = Field(
         "http://127.0.0.1:18081/apis/ccompat/v7",

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 
 from services.bus.clock import Clock
 from services.bus.closing import start_consumer, stop_consumer
+from services.bus.connection import Brokers, aiokafka_client
 from services.bus.views import whole
 
 log = structlog.get_logger()
@@ -69,14 +70,14 @@ class Stall:
 
 
 async def watch_tables(
-    app: Any, topics: Collection[str], bootstrap: str, clock: Clock, limit_s: float = LIMIT_S
+    app: Any, topics: Collection[str], bootstrap: Brokers, clock: Clock, limit_s: float = LIMIT_S
 ) -> None:
     """Looks every few seconds until cancelled; raises TableStalled.
 
     A replica looks at the partitions that it owns; one that owns none looks at all, since then the group
     itself may be stuck.
     """
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=app.conf.id, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(**aiokafka_client(bootstrap), group_id=app.conf.id, enable_auto_commit=False)
     await start_consumer(consumer)
     try:
         partitions = [partition for topic in topics for partition in await whole(consumer, topic)]

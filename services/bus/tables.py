@@ -13,6 +13,7 @@ import faust
 import structlog
 
 from services.bus.codec import Codec, Undecodable
+from services.bus.connection import Brokers
 from services.bus.publisher import Publisher
 from services.events import Event
 
@@ -59,6 +60,20 @@ def add_table(
                 os._exit(FAILED)
 
     app.agent(source, name=f"{table.reads.TOPIC}>{topic}", isolated_partitions=True)(fold)
+
+
+def faust_client(brokers: Brokers) -> dict[str, Any]:
+    """The settings by which a Faust app connects."""
+    urls = [f"kafka://{address}" for address in str(brokers).split(",")]
+    if isinstance(brokers, str):
+        return {"broker": urls}
+    tls = brokers.tls()
+    credentials: Any = faust.SSLCredentials(tls)
+    if brokers.sasl:
+        credentials = faust.SASLCredentials(
+            username=brokers.user, password=brokers.password, ssl_context=tls, mechanism=brokers.mechanism
+        )
+    return {"broker": urls, "broker_credentials": credentials}
 
 
 async def keep(

@@ -22,6 +22,7 @@ from confluent_kafka.schema_registry import Schema
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from services.bus.catalog import DAY_MS, DLQ, REPLAY, REPLAY_DAYS, Topic
+from services.bus.connection import Brokers
 from services.bus.groups import commit_offsets, edge_offsets, has_members, without_offset
 from services.bus.place import Place, Unreachable
 from services.bus.progress import fresh_metadata
@@ -129,7 +130,7 @@ def _compacted() -> dict[str, str]:
 
 
 def apply(
-    bootstrap: str,
+    bootstrap: Brokers,
     registry: str,
     catalog: Mapping[str, Topic],
     *,
@@ -149,7 +150,7 @@ def apply(
 
 
 def plan(
-    bootstrap: str,
+    bootstrap: Brokers,
     registry: str,
     catalog: Mapping[str, Topic],
     *,

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from services.bus import metrics
 from services.bus.closing import start_consumer, stop_consumer
 from services.bus.codec import Codec, Undecodable
+from services.bus.connection import Brokers, aiokafka_client
 from services.bus.registry import RegistryAway
 from services.events import Event
 
@@ -34,11 +35,11 @@ class View(Generic[E]):
         self.ready = False
 
 
-async def follow(view: View[E], bootstrap: str, codec: Codec) -> None:
+async def follow(view: View[E], bootstrap: Brokers, codec: Codec) -> None:
     """Feeds a view until cancelled; LookupError when its topic is missing."""
     topic = view.reads.TOPIC
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
+        **aiokafka_client(bootstrap),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=100,

@@ -7,6 +7,7 @@ import typer
 
 from services.bus import topics
 from services.bus.catalog import load_catalog
+from services.bus.connection import kafka_of
 from services.bus.place import Place
 from services.bus.rights import Right, rights_of
 from services.bus.settings import load_settings
@@ -48,7 +49,7 @@ def diff_topics(begin: Begin = None, as_json: AsJson = False) -> None:
     settings = load_settings()
     catalog = load_catalog(settings.schemas)
     found = topics.plan(
-        settings.bootstrap, settings.registry, catalog, replication=settings.replication, begin=begin or ()
+        kafka_of(settings), settings.registry, catalog, replication=settings.replication, begin=begin or ()
     )
     _show(found, as_json, "Differences" if found else "Broker and registry agree with the catalog")
     raise SystemExit(FOUND if found else 0)
@@ -71,7 +72,7 @@ def apply_topics(
         raise SystemExit(FOUND)
     act = topics.apply if yes else topics.plan
     changes = held_back + act(
-        settings.bootstrap, settings.registry, catalog, replication=settings.replication, begin=begin or ()
+        kafka_of(settings), settings.registry, catalog, replication=settings.replication, begin=begin or ()
     )
     title = "Done" if yes else "Would be done; add --yes to do it"
     _show(changes, as_json, title if changes else "Broker and registry agree with the catalog")
@@ -108,7 +109,7 @@ def grant_rights(
 ) -> None:
     """Give the users of the catalog their rights, on a broker whose ACLs nothing else keeps."""
     settings = load_settings()
-    with Place(settings.bootstrap, settings.registry) as place:
+    with Place(kafka_of(settings), settings.registry) as place:
         found = make_access(place, rights_of(load_catalog(settings.schemas)), act=yes, revoke=revoke)
     columns: dict[str, Callable[[AccessChange], object]] = {
         "user": lambda each: each.user,

@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaProducer
 from services.bus.catalog import Topic
 from services.bus.clock import Clock
 from services.bus.codec import Codec
+from services.bus.connection import aiokafka_client, kafka_of
 from services.bus.identity import key
 from services.bus.registry import Registry
 from services.bus.settings import Settings
@@ -36,7 +37,7 @@ async def skew_s(
         result="asked",
         at=clock.now(),
     )
-    producer = AIOKafkaProducer(bootstrap_servers=settings.bootstrap, acks="all", request_timeout_ms=10_000)
+    producer = AIOKafkaProducer(**aiokafka_client(kafka_of(settings)), acks="all", request_timeout_ms=10_000)
     await producer.start()
     try:
         value, record_key = codec.encode(event), key(event).encode()

@@ -13,6 +13,7 @@ from services.bus import topics
 from services.bus.billers import Biller, Billers, read_biller
 from services.bus.catalog import Topic, load_catalog
 from services.bus.clock import Clock
+from services.bus.connection import kafka_of
 from services.bus.place import BROKER_DEADLINE_S
 from services.bus.secrets import Secrets
 from services.bus.settings import ConfigurationError, Settings
@@ -93,7 +94,7 @@ def check_broker(settings: Settings, catalog: Mapping[str, Topic]) -> list[Findi
 
 def _ask_brokers(settings: Settings) -> tuple[int, dict[str, dict[str, str]]]:
     """How many brokers there are, and each one's own settings."""
-    with topics.Place(settings.bootstrap, settings.registry) as place:
+    with topics.Place(kafka_of(settings), settings.registry) as place:
         brokers = place.admin.list_topics(timeout=BROKER_DEADLINE_S).brokers
         resources = [ConfigResource(ConfigResource.Type.BROKER, str(number)) for number in brokers]
         answers = place.admin.describe_configs(resources, request_timeout=10)
@@ -142,7 +143,7 @@ def check_topics(settings: Settings, catalog: Mapping[str, Topic]) -> list[Findi
     """Whether topics, subjects and first offsets are as the catalog says."""
     try:
         changes = topics.plan(
-            settings.bootstrap, settings.registry, catalog, replication=settings.replication
+            kafka_of(settings), settings.registry, catalog, replication=settings.replication
         )
     except topics.Unreachable as error:
         advice = "Start it (`make up` on a laptop), or set BILLBUS_REGISTRY to where it is."

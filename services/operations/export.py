@@ -13,6 +13,7 @@ from services.bus.business_day import HasBusinessDay, cut_off
 from services.bus.catalog import Topic
 from services.bus.clock import Clock
 from services.bus.codec import Codec, Undecodable
+from services.bus.connection import kafka_of
 from services.bus.place import Place, Unreachable
 from services.bus.registry import Registry, RegistryAway
 from services.bus.settings import Settings
@@ -65,7 +66,7 @@ async def export_day(
     registry = Registry(settings.registry)
     try:
         with (
-            Place(settings.bootstrap, settings.registry) as place,
+            Place(kafka_of(settings), settings.registry) as place,
             TopicReader(place, wanted.topic.name, clock) as reader,
         ):
             codec = Codec({wanted.topic.name: wanted.topic.schema}, registry)

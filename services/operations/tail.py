@@ -12,6 +12,7 @@ from typing import Any
 from services.bus.catalog import Topic
 from services.bus.clock import Clock
 from services.bus.codec import Codec, Undecodable
+from services.bus.connection import kafka_of
 from services.bus.place import Place, Unreachable
 from services.bus.registry import Registry, RegistryAway
 from services.bus.settings import Settings
@@ -114,7 +115,7 @@ def open_tail(settings: Settings, asked: Asked, clock: Clock) -> Iterator[Tail]:
     topic, registry = asked.topic, Registry(settings.registry)
     try:
         with (
-            Place(settings.bootstrap, settings.registry) as place,
+            Place(kafka_of(settings), settings.registry) as place,
             TopicReader(place, topic.name, clock) as reader,
         ):
             ends = reader.ends()

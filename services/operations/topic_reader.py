@@ -12,6 +12,7 @@ from confluent_kafka.admin import OffsetSpec
 from services.bus.clock import Clock
 from services.bus.groups import edge_offsets
 from services.bus.place import Place, Unreachable
+from services.bus.rights import READER_GROUP
 from services.bus.settings import ConfigurationError
 
 AT_ONCE = 500
@@ -51,7 +52,7 @@ class TopicReader:
         self._consumer = Consumer(
             {
                 **place.client,
-                "group.id": "billbus.reader",  # the client wants one; none is ever joined
+                "group.id": READER_GROUP,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "enable.partition.eof": True,

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.bus.closing import start_consumer, stop_consumer
 from services.bus.codec import Codec, Undecodable
+from services.bus.connection import aiokafka_client, kafka_of
 from services.bus.service import Bus
 from services.bus.views import whole
 from services.events import PaymentReceived
@@ -27,7 +28,9 @@ class ReceivedPayments:
         self._codec: Codec = bus.codec
         self._topic = PaymentReceived.TOPIC
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bus.settings.bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
+            **aiokafka_client(kafka_of(bus.settings, bus.secrets)),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
         )
 
     async def __aenter__(self) -> "ReceivedPayments":

@@ -13,10 +13,11 @@ from aiokafka import TopicPartition
 from services.bus.biller import Biller
 from services.bus.business_day import cut_off
 from services.bus.identity import event_id, key
+from services.bus.settings import load_settings
 from services.events import BatchClosed, PaymentReceived
 from services.payments import received
 from services.payments.batches import BatchClock, ClosedBatches
-from tests.unit.parts import FakeClock, FakePublisher, a_biller
+from tests.unit.parts import FakeClock, FakePublisher, FakeSecrets, a_biller
 from tests.unit.payments_sample import a_payment
 
 DAY = date(2026, 11, 20)
@@ -123,7 +124,8 @@ class Replica:
         for batch in known:
             self.closed.take(batch)
         bus: Any = SimpleNamespace(
-            settings=SimpleNamespace(bootstrap="nowhere"),
+            settings=load_settings(bootstrap="nowhere"),
+            secrets=FakeSecrets(),
             codec=SimpleNamespace(decode=_as_it_is),
             clock=self.clock,
             publisher=self.publisher,

@@ -23,7 +23,7 @@ from services.events import BalanceChanged
 from tests.contract.examples import Example, examples
 from tests.deadline import until
 from tests.integration.readers.example_events import CATALOG, event_of
-from tests.on_the_bus import Parts, publish
+from tests.on_the_bus import publish
 from tests.stacks import Addresses
 
 LIMIT_S = 60
@@ -34,7 +34,7 @@ BALANCES = "billing.balance.changed.v1"
 class Operator:
     """Runs `billbus tail` as a process of its own, against one stack."""
 
-    def __init__(self, stack: Parts, folder: Path) -> None:
+    def __init__(self, stack: Stack | Addresses, folder: Path) -> None:
         self.folder = folder
         self.environment = Processes(folder, bootstrap=stack.bootstrap, registry=stack.registry).environment(
             "payments"

@@ -2,12 +2,14 @@
 //
 // DAY is where a group begins that never read before: a date (midnight UTC) or an instant with its offset,
 // such as 2026-11-20T00:00:00-06:00. A group that did read goes on where it ended.
-// Environment: KAFKA, REGISTRY, GROUP.
+// Environment: KAFKA, REGISTRY, GROUP; KAFKA_USER, KAFKA_PASSWORD and KAFKA_CA where the brokers ask for them.
 package main
 
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"log"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/twmb/avro"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
 	"github.com/twmb/franz-go/pkg/sr"
 )
 
@@ -29,6 +32,27 @@ var (
 )
 
 const millis = "2006-01-02T15:04:05.000Z"
+
+// login is how one gets in, where the brokers ask who comes.
+func login() ([]kgo.Opt, error) {
+	user := os.Getenv("KAFKA_USER")
+	if user == "" {
+		return nil, nil
+	}
+	trusted := &tls.Config{}
+	if file := os.Getenv("KAFKA_CA"); file != "" {
+		pem, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		trusted.RootCAs = x509.NewCertPool()
+		if !trusted.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s has no certificate", file)
+		}
+	}
+	proof := scram.Auth{User: user, Pass: os.Getenv("KAFKA_PASSWORD")}
+	return []kgo.Opt{kgo.DialTLSConfig(trusted), kgo.SASL(proof.AsSha512Mechanism())}, nil
+}
 
 type line struct {
 	Topic     string  `json:"topic"`
@@ -49,7 +73,9 @@ func main() {
 	check(err)
 	decoder, err := newDecoder()
 	check(err)
-	client, err := kgo.NewClient(
+	access, err := login()
+	check(err)
+	client, err := kgo.NewClient(append(access,
 		kgo.SeedBrokers(kafka),
 		kgo.ConsumerGroup(group),
 		kgo.ConsumeTopics(os.Args[2:]...),
@@ -57,7 +83,7 @@ func main() {
 		kgo.ConsumeStartOffset(kgo.NoResetOffset().AfterMilli(since.UnixMilli())),
 		kgo.DisableAutoCommit(), // below, when the records are printed
 		kgo.BlockRebalanceOnPoll(),
-	)
+	)...)
 	check(err)
 	stopped, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	out := json.NewEncoder(os.Stdout)

@@ -31,6 +31,7 @@ import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.ApiException;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.StringDeserializer;
 
@@ -39,7 +40,7 @@ import org.apache.kafka.common.serialization.StringDeserializer;
  *
  * <p>DAY is where a group begins that never read before: a date (midnight UTC) or an instant with its offset,
  * such as 2026-11-20T00:00:00-06:00. A group that did read goes on where it ended.
- * Environment: KAFKA, REGISTRY, GROUP.
+ * Environment: KAFKA, REGISTRY, GROUP; KAFKA_USER, KAFKA_PASSWORD and KAFKA_CA where the brokers ask for them.
  */
 public class Consume {
     static final String KAFKA = System.getenv().getOrDefault("KAFKA", "127.0.0.1:19092");
@@ -55,13 +56,15 @@ public class Consume {
             System.err.println("Consume DAY TOPIC...");
             System.exit(1);
         }
-        var consumer = new KafkaConsumer<String, byte[]>(Map.of(
+        var settings = new HashMap<String, Object>(Map.of(
                 "bootstrap.servers", KAFKA,
                 "group.id", GROUP,
                 "key.deserializer", StringDeserializer.class,
                 "value.deserializer", ByteArrayDeserializer.class,
                 "enable.auto.commit", false, // below, when the records are printed
                 "auto.offset.reset", "none")); // an offset that is gone is a person's affair
+        settings.putAll(login(System.getenv()));
+        var consumer = new KafkaConsumer<String, byte[]>(settings);
         var stopped = new AtomicBoolean();
         var reading = Thread.currentThread();
         Runtime.getRuntime().addShutdownHook(new Thread(() -> {
@@ -85,7 +88,31 @@ public class Consume {
                     consumer.commitSync(); // at least once: first the effect, then the commit
                 }
             }
+        } catch (ApiException refused) {
+            // it has no trace of its own, which the launcher of single files stumbles over
+            throw new IOException(refused.getMessage(), refused);
         }
+    }
+
+    /** How one gets in, where the brokers ask who comes. */
+    static Map<String, String> login(Map<String, String> environment) {
+        var settings = new HashMap<String, String>();
+        if (environment.containsKey("KAFKA_USER")) {
+            settings.put("security.protocol", "SASL_SSL");
+            settings.put("sasl.mechanism", "SCRAM-SHA-512");
+            settings.put("sasl.jaas.config", String.format(
+                    "org.apache.kafka.common.security.scram.ScramLoginModule required username=%s password=%s;",
+                    quoted(environment.get("KAFKA_USER")), quoted(environment.get("KAFKA_PASSWORD"))));
+        }
+        if (environment.containsKey("KAFKA_CA")) {
+            settings.put("ssl.truststore.type", "PEM");
+            settings.put("ssl.truststore.location", environment.get("KAFKA_CA"));
+        }
+        return settings;
+    }
+
+    static String quoted(String text) {
+        return '"' + text.replace("\\", "\\\\").replace("\"", "\\\"") + '"';
     }
 
     static long since(String day) {

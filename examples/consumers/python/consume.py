@@ -2,7 +2,7 @@
 
 DAY is where a group begins that never read before: a date (midnight UTC) or an instant with its offset,
 such as 2026-11-20T00:00:00-06:00. A group that did read goes on where it ended.
-Environment: KAFKA, REGISTRY, GROUP.
+Environment: KAFKA, REGISTRY, GROUP; KAFKA_USER, KAFKA_PASSWORD and KAFKA_CA where the brokers ask for them.
 """
 
 import json
@@ -33,6 +33,15 @@ def main(day: str, topics: list[str]) -> None:
         "enable.auto.commit": False,  # below, when the records are printed
         "auto.offset.reset": "error",  # an offset that is gone is a person's affair
     }
+    if user := os.environ.get("KAFKA_USER"):
+        settings |= {
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanism": "SCRAM-SHA-512",
+            "sasl.username": user,
+            "sasl.password": os.environ["KAFKA_PASSWORD"],
+        }
+    if authorities := os.environ.get("KAFKA_CA"):
+        settings["ssl.ca.location"] = authorities
     consumer = Consumer(settings)
     consumer.subscribe(topics, on_assign=lambda _, given: consumer.assign(begin(consumer, given, since_ms)))
     decode = AvroDeserializer(

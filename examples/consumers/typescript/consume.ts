@@ -2,8 +2,9 @@
 //
 // DAY is where a group begins that never read before: a date (midnight UTC) or an instant with its offset,
 // such as 2026-11-20T00:00:00-06:00. A group that did read goes on where it ended.
-// Environment: KAFKA, REGISTRY, GROUP.
+// Environment: KAFKA, REGISTRY, GROUP; KAFKA_USER, KAFKA_PASSWORD and KAFKA_CA where the brokers ask for them.
 
+import { readFileSync } from "node:fs";
 import { Consumer, type Message } from "@platformatic/kafka";
 import avro from "avsc";
 
@@ -15,10 +16,20 @@ const COMMIT_AFTER = 500;
 
 type Place = { topic: string; partition: number; offset: bigint; leaderEpoch: number };
 
+/** How one gets in, where the brokers ask who comes. */
+function login() {
+  const { KAFKA_USER: username, KAFKA_PASSWORD: password, KAFKA_CA: file } = process.env;
+  if (!username || !password) return {};
+  return {
+    sasl: { mechanism: "SCRAM-SHA-512" as const, username, password },
+    tls: file ? { ca: readFileSync(file) } : {},
+  };
+}
+
 async function main(day: string, topics: string[]): Promise<void> {
   const since = new Date(day).getTime();
   if (Number.isNaN(since)) throw new Error(`${day} is no day`);
-  const consumer = new Consumer({ groupId: GROUP, clientId: GROUP, bootstrapBrokers: [KAFKA] });
+  const consumer = new Consumer({ groupId: GROUP, clientId: GROUP, bootstrapBrokers: [KAFKA], ...login() });
   consumer.topics.trackAll(...topics);
   await consumer.joinGroup();
   const beginning = await begin(consumer, topics, BigInt(since));

@@ -10,9 +10,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,8 @@ class Program:
     folder: Path
     stopped: int = 0
     """What it returns after SIGTERM."""
+    login: Mapping[str, str] = field(default_factory=dict)
+    """How it gets in, where the brokers ask who comes."""
 
     @contextmanager
     def reading(self, stack: Stack, group: str, since: str, *topics: str) -> Iterator[Reading]:
@@ -99,7 +101,9 @@ class Program:
             name=f"{group}-{next(NUMBERS)}",
             command=[*self.command, since, *topics],
             folder=self.folder,
-            environment=os.environ | {"KAFKA": stack.bootstrap, "REGISTRY": stack.registry, "GROUP": group},
+            environment=os.environ
+            | {"KAFKA": stack.bootstrap, "REGISTRY": stack.registry, "GROUP": group}
+            | self.login,
             cwd=self.folder,
         )
         process.start()

@@ -103,7 +103,7 @@ class Program:
             folder=self.folder,
             environment=os.environ
             | {"KAFKA": stack.bootstrap, "REGISTRY": stack.registry, "GROUP": group}
-            | self.login,
+            | dict(self.login),
             cwd=self.folder,
         )
         process.start()

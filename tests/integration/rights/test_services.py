@@ -6,8 +6,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -17,21 +17,18 @@ from services.bus.place import Place
 from services.bus.rights import Right, rights_of
 from services.events import AccountCurrent, PaymentOutcome
 from services.operations.access import make_access
+from tests.contract.examples import examples
 from tests.deadline import until
 from tests.e2e.both_sides import LIMIT_S, BothSides
-from tests.integration.rights.secured import Secured, SecuredProcesses
+from tests.integration.readers.example_events import event_of
+from tests.integration.rights.secured import ADMIN, Secured, SecuredProcesses
 from tests.on_the_bus import publish, read
 from tests.stacks import Addresses
 
 RIGHTS = rights_of(load_catalog(ROOT / "schemas"))
 WRONG_USE = 2
-ACCOUNT = AccountCurrent(
-    biller="acme",
-    account="0000001001",
-    normalised="1001",
-    invoice_number="INV-1",
-    invoice_date=date(2026, 11, 1),
-    updated_at=datetime(2026, 11, 1, 6, tzinfo=UTC),
+ACCOUNT = cast(
+    "AccountCurrent", event_of(next(each for each in examples("valid") if each.topic == AccountCurrent.TOPIC))
 )
 
 
@@ -55,7 +52,7 @@ def test_a_payment_goes_from_end_to_end_and_a_team_reads_what_came_of_it(
             "payments knowing the account",
         )
         sides.seed(ACCOUNT.account, past_due="0.00", current_charges="40.00")
-        told = sides.payment(InvoiceNumber="INV-1", PaymentAmount="40.00")
+        told = sides.payment(InvoiceNumber=ACCOUNT.invoice_number, PaymentAmount="40.00")
         assert sides.pay(told).status_code == 200
         until(lambda: sides.paid(told), LIMIT_S, "the payment at IMT")
         (row,) = sides.paid(told)
@@ -76,6 +73,11 @@ def test_an_operator_sees_a_topic_with_the_rights_of_operations(
     done = command(running, "operations", "tail", "account.current", "--since", "2026-11-01", "--json")
     assert done.returncode == 0, done.stderr
     assert '"biller": "acme"' in done.stdout
+
+
+def test_an_administrator_grants_what_is_granted_already(running: SecuredProcesses) -> None:
+    done = command(running, ADMIN, "topics", "grant")
+    assert (done.returncode, done.stdout) == (0, "The broker's rights agree with the catalog\n"), done.stderr
 
 
 def test_a_service_whose_rights_are_missing_says_which_once(

@@ -15,13 +15,17 @@ from tools import (
     generate_topics_table,
 )
 
-DERIVED: dict[Path, Callable[[], str]] = {
-    module.TARGET: module.render
-    for module in (generate_events, generate_configuration, generate_asyncapi, generate_topics_table)
-} | generate_openapi.DOCUMENTS | {
-    generate_strimzi.TOPICS: generate_strimzi.render_topics,
-    generate_strimzi.USERS: generate_strimzi.render_users,
-}
+DERIVED: dict[Path, Callable[[], str]] = (
+    {
+        module.TARGET: module.render
+        for module in (generate_events, generate_configuration, generate_asyncapi, generate_topics_table)
+    }
+    | generate_openapi.DOCUMENTS
+    | {
+        generate_strimzi.TOPICS: generate_strimzi.render_topics,
+        generate_strimzi.USERS: generate_strimzi.render_users,
+    }
+)
 """Each derived file and what makes its whole text; the same schemas make the same bytes."""
 
 

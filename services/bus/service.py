@@ -293,7 +293,8 @@ def open_bus(settings: Settings) -> Bus:
     catalog = load_catalog(settings.schemas)
     codec = Codec({name: topic.schema for name, topic in catalog.items()}, Registry(settings.registry))
     plain_http = [biller.slug for biller in billers.values() if biller.plain_http]
-    kafka, source, limit = kafka_of(settings, secrets), f"billbus/{settings.service}", settings.partner_connections
+    kafka, limit = kafka_of(settings, secrets), settings.partner_connections
+    source = f"billbus/{settings.service}"
     telemetry = begin(settings.service)
     if telemetry is None:
         publisher = Publisher(kafka, source, codec, clock)

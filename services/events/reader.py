@@ -11,7 +11,7 @@ import json
 import urllib.request
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from importlib.resources import files
 from typing import Any, Generic, TypeVar, cast
@@ -43,8 +43,35 @@ class Received(Generic[E]):
     id: str | None
 
 
+@dataclass(frozen=True)
+class Login:
+    """For brokers that ask who comes: SCRAM-SHA-512 over TLS.
+
+    `ca` is a PEM file with the authorities that vouch for the brokers; None for those of the machine.
+    """
+
+    user: str
+    password: str = field(repr=False)
+    ca: str | None = None
+
+    def client(self) -> dict[str, str]:
+        return {
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanism": "SCRAM-SHA-512",
+            "sasl.username": self.user,
+            "sasl.password": self.password,
+            **({"ssl.ca.location": self.ca} if self.ca else {}),
+        }
+
+
 async def read(
-    kind: type[E], *, kafka: str, registry: str, group: str, since: date | datetime
+    kind: type[E],
+    *,
+    kafka: str,
+    registry: str,
+    group: str,
+    since: date | datetime,
+    login: Login | None = None,
 ) -> AsyncGenerator[Received[E], None]:
     """Events of one type, an account's in their order, each at least once; waits for more when it has all.
 
@@ -56,6 +83,7 @@ async def read(
         registry: address of the schema registry.
         group: your own name; who comes back under it goes on where it ended.
         since: where a new group begins: a day (midnight UTC) or an instant with its offset.
+        login: where the brokers ask for one.
 
     Raises:
         ValueError: `since` is an instant without an offset.
@@ -70,7 +98,8 @@ async def read(
         async def aside(work: Callable[[], R]) -> R:
             return await asyncio.get_running_loop().run_in_executor(thread, work)
 
-        source = _Source(kind, kafka, registry, group, round(since.timestamp() * 1000))
+        client = {"bootstrap.servers": kafka, **(login.client() if login else {})}
+        source = _Source(kind, client, registry, group, round(since.timestamp() * 1000))
         try:
             while True:
                 for place, received in await aside(source.fetch):
@@ -85,14 +114,16 @@ async def read(
 class _Source(Generic[E]):
     """Everything that blocks; `done` holds, by partition, the place after the last event that is done."""
 
-    def __init__(self, kind: type[E], kafka: str, registry: str, group: str, since_ms: int) -> None:
+    def __init__(
+        self, kind: type[E], client: dict[str, str], registry: str, group: str, since_ms: int
+    ) -> None:
         self.done: dict[tuple[str, int], Any] = {}
         self._kind, self._registry, self._since_ms = kind, registry, since_ms
         self._ours = parse_schema(json.loads((files(__package__) / f"{kind.TOPIC}.avsc").read_text("utf-8")))
         self._writers: dict[int, Any] = {}
         self._consumer = Consumer(
             {
-                "bootstrap.servers": kafka,
+                **client,
                 "group.id": group,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",

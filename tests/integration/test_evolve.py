@@ -24,7 +24,7 @@ from tests.integration.evolving import raw_values
 
 PAGE = ROOT / "docs" / "evolve.md"
 TOPIC, NEXT = "billing.payment.received.v1", "billing.payment.received.v2"
-COPIED = ["schemas", "services", "tools", "deploy/local/billers", "Makefile", "pyproject.toml", "README.md"]
+COPIED = ["schemas", "services", "tools", "deploy", "Makefile", "pyproject.toml", "README.md"]
 COPIED += ["tests/contract/examples.py", "tests/integration/evolving.py"]
 BLOCK = re.compile(r"^```(\w+) ?([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

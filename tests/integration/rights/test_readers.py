@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import aclosing
 from dataclasses import replace
+from datetime import date
 
 import pytest
 
 from services.events import PaymentOutcome
+from services.events.reader import Login, Received, read
 from tests.contract.examples import examples
 from tests.integration.readers.example_events import event_of
 from tests.integration.readers.program import Program, build
@@ -39,3 +43,23 @@ def test_what_does_not_name_the_team_is_refused(program: Program, secured: Secur
     said = program.refusal(secured.stack, f"{TEAM}.{program.folder.name}-more", SINCE, NOT_ITS_OWN)
     assert "authoriz" in said.lower()
     assert password_of(TEAM) not in said
+
+
+async def test_the_typed_package_logs_in_as_well(secured: Secured) -> None:
+    sent = event_of(next(each for each in examples("valid") if each.topic == PaymentOutcome.TOPIC))
+    publish(secured.seen_by("payments"), sent)
+
+    async def first() -> Received[PaymentOutcome]:
+        reading = read(
+            PaymentOutcome,
+            kafka=secured.bootstrap,
+            registry=secured.registry,
+            group=f"{TEAM}.typed",
+            since=date.fromisoformat(SINCE),
+            login=Login(TEAM, password_of(TEAM), str(secured.ca)),
+        )
+        async with aclosing(reading) as events:
+            return await anext(events)
+
+    received = await asyncio.wait_for(first(), 60)
+    assert received.event == sent

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.2, 30.0
-INDEX_WAIT_S = 0.5
-"""Where the partner cannot be asked, a record that is only unproven waits for the index, which catches up."""
+INDEX_WAIT_S = 0.2
+"""Where only the index can say what is newer, or what a partner without look-up has, it is waited for."""
 NOT_OURS_S = 0.25
 """Until a record is looked at again whose partition may have another owner: mostly it has by then."""
 HANDLER_FAULTS_UNTIL_PARKED = 3
@@ -165,6 +165,8 @@ class Attempts(Generic[E]):
             item.attempt = known.attempt
             item.in_doubt = item.in_doubt or not known.never_sent
         ordered = self._lane.order(event)
+        if ordered is not None and not self._caught_up(item):
+            return Later(INDEX_WAIT_S)  # what an earlier owner applied may be newer
         if ordered is not None and self._newer_applied(event.biller, *ordered):
             return await self._settle(item, Superseded("something newer is at the partner already"))
         if (pause := self._breakers.wait(event.biller)) > 0:
@@ -239,7 +241,7 @@ class Attempts(Generic[E]):
         if wait > 0:
             return Later(min(wait, 1.0) if isinstance(answer, CannotSay) else wait)
         if isinstance(answer, CannotSay):
-            if not item.in_doubt and self._index is not None and not self._index.passed(item.outcome_ends):
+            if not item.in_doubt and not self._caught_up(item):
                 return Later(INDEX_WAIT_S)
             if answer.ever:
                 return await self._again(item, "cannot_say", answer.reason)
@@ -282,10 +284,17 @@ class Attempts(Generic[E]):
 
     def _never_tried(self, item: Item) -> bool:
         """Whether the index's silence proves it: for a record that the commit does not put in doubt."""
-        if not item.proven and self._index is not None and self._index.passed(item.outcome_ends):
-            item.outcome_ends.clear()  # of all that came with this assignment: passed once, passed for good
+        if not item.proven and self._index is not None and self._caught_up(item):
             item.proven = self._index.covers(item.taken_at)
         return item.proven or self._index is None
+
+    def _caught_up(self, item: Item) -> bool:
+        """Whether the index has all that was told before this assignment."""
+        if item.outcome_ends and self._index is not None:
+            if not self._index.passed(item.outcome_ends):
+                return False
+            item.outcome_ends.clear()  # of all that came with this assignment: passed once, passed for good
+        return True
 
     def _known(self, event: Any) -> Known | None:
         return self._index.get(delivery_key(event)) if self._index is not None else None

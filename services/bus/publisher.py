@@ -1,15 +1,16 @@
 """Events onto the bus: answered only when all in-sync replicas have them."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Awaitable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+import prometheus_client
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
-from prometheus_client import Counter
 
 from services.bus import metrics
 from services.bus.clock import Clock
@@ -30,6 +31,21 @@ TOGETHER = 100
 
 class NotAcknowledged(Exception):
     """The bus did not acknowledge in time; the event may or may not be on it, so say it again."""
+
+
+@dataclass(slots=True)
+class Handed:
+    """Events that were given to the producer.
+
+    Attributes:
+        topics: of each, in order.
+        waiting: by their numbers, what is done once the bus has acknowledged them.
+        refused: why the others were not taken.
+    """
+
+    topics: list[str]
+    waiting: list[tuple[Sequence[int], asyncio.Future[object]]] = field(default_factory=list)
+    refused: str = "not sent"
 
 
 class Publisher:
@@ -92,8 +108,27 @@ class Publisher:
 
         Events of one key come onto the bus in the order given.
         """
-        records = self._records(events, traceparent)
-        return await (self._send_together(records) if len(records) >= TOGETHER else self._send(records))
+        return await self.acknowledged(await self._hand_over(events, traceparent))
+
+    async def hand_over(self, events: Sequence[Event], traceparent: str | None = None) -> Handed:
+        """Gives events to the producer: what is handed over after them comes onto the bus after them."""
+        return await self._hand_over(events, traceparent)
+
+    async def acknowledged(self, handed: Handed) -> list[NotAcknowledged | None]:
+        """Waits for what was handed over; tells for each, in order, whether it was acknowledged (None)."""
+        results: list[NotAcknowledged | None] = [NotAcknowledged(handed.refused)] * len(handed.topics)
+        if handed.waiting:
+            # wait, not gather: giving up must not cancel what the producer still sends
+            await asyncio.wait([future for _, future in handed.waiting], timeout=self._deadline_s)
+        for numbers, future in handed.waiting:
+            told = verdict(future)
+            for number in numbers:
+                results[number] = told
+        for (topic, failed), count in Counter(
+            (topic, result is not None) for topic, result in zip(handed.topics, results, strict=True)
+        ).items():
+            (metrics.NOT_ACKNOWLEDGED if failed else metrics.PUBLISHED).labels(topic).inc(count)
+        return results
 
     async def publish_raw(
         self, topic: str, key: bytes | None, value: bytes | None, headers: list[Header]
@@ -119,73 +154,54 @@ class Publisher:
     async def _send_one(
         self, topic: str, record_key: bytes | None, value: bytes | None, headers: list[Header]
     ) -> None:
-        """The same as `_send` for one record, at half the cost: a lane tells outcomes one by one."""
-        sending = self._producer.send(topic, value, record_key, headers=headers)
-        if (failure := await self._acknowledged(topic, 1, sending)) is not None:
-            raise failure
-
-    async def _acknowledged(
-        self, topic: str, count: int, sending: Awaitable[asyncio.Future[object]]
-    ) -> NotAcknowledged | None:
-        """Waits for `count` records that are sent, and acknowledged or not, as one."""
+        """The same for one record, at half the cost: a lane tells outcomes one by one."""
         future: asyncio.Future[object] | None = None
         try:
             async with asyncio.timeout(self._deadline_s):
-                future = await sending
-                await asyncio.shield(future)  # giving up must not cancel what the producer still sends
+                future = await self._producer.send(topic, value, record_key, headers=headers)
+                await asyncio.shield(future)
         except (KafkaError, TimeoutError) as error:
-            metrics.NOT_ACKNOWLEDGED.labels(topic).inc(count)
+            metrics.NOT_ACKNOWLEDGED.labels(topic).inc()
             failure = verdict(future) if future is not None else None
-            return failure or NotAcknowledged(f"{type(error).__name__}: not sent")
-        published(topic).inc(count)
-        return None
+            raise failure or NotAcknowledged(f"{type(error).__name__}: not sent") from None
+        published(topic).inc()
 
-    async def _send(self, records: Sequence[Record]) -> list[NotAcknowledged | None]:
-        results: list[NotAcknowledged | None] = [NotAcknowledged("not sent")] * len(records)
-        waiting: list[tuple[int, asyncio.Future[object]]] = []
+    async def _hand_over(self, events: Sequence[Event], traceparent: str | None) -> Handed:
+        records = self._records(events, traceparent)
+        handed = Handed([topic for topic, *_ in records])
+        hand = self._hand_together if len(records) >= TOGETHER else self._hand_each
         try:
             async with asyncio.timeout(self._deadline_s):
-                for number, (topic, record_key, value, headers) in enumerate(records):
-                    future = await self._producer.send(topic, value, record_key, headers=headers)
-                    waiting.append((number, future))
+                await hand(records, handed)
         except (KafkaError, TimeoutError) as error:
-            results = [NotAcknowledged(f"{type(error).__name__}: not sent")] * len(records)
-        if waiting:
-            # wait, not gather: giving up must not cancel what the producer still sends
-            await asyncio.wait([future for _, future in waiting], timeout=self._deadline_s)
-        for number, future in waiting:
-            results[number] = verdict(future)
-        for (topic, *_), result in zip(records, results, strict=True):
-            (metrics.PUBLISHED if result is None else metrics.NOT_ACKNOWLEDGED).labels(topic).inc()
-        return results
+            handed.refused = f"{type(error).__name__}: not sent"
+        return handed
 
-    async def _send_together(self, records: Sequence[Record]) -> list[NotAcknowledged | None]:
-        """The same for many: one future a partition instead of one a record."""
-        results: list[NotAcknowledged | None] = [None] * len(records)
+    async def _hand_each(self, records: Sequence[Record], handed: Handed) -> None:
+        for number, (topic, record_key, value, headers) in enumerate(records):
+            future = await self._producer.send(topic, value, record_key, headers=headers)
+            handed.waiting.append(((number,), future))
 
-        async def send_part(topic: str, partition: int, numbers: Sequence[int]) -> None:
+    async def _hand_together(self, records: Sequence[Record], handed: Handed) -> None:
+        """The same for many: one future a batch instead of one a record."""
+
+        async def hand_part(topic: str, partition: int, numbers: Sequence[int]) -> None:
             for batch, held in self._batches(records, numbers):
-                sending = self._producer.send_batch(batch, topic, partition=partition)
-                failure = await self._acknowledged(topic, len(held), sending)
-                for number in held:
-                    results[number] = failure
+                future = await self._producer.send_batch(batch, topic, partition=partition)
+                handed.waiting.append((held, future))
 
-        try:
-            parts = await self._parts(records)
-        except (KafkaError, TimeoutError) as error:
-            for topic, *_ in records:
-                metrics.NOT_ACKNOWLEDGED.labels(topic).inc()
-            return [NotAcknowledged(f"{type(error).__name__}: not sent")] * len(records)
-        await asyncio.gather(*(send_part(*place, numbers) for place, numbers in parts.items()))
-        return results
+        parts = await self._parts(records)
+        handing = [hand_part(*place, numbers) for place, numbers in parts.items()]
+        for error in await asyncio.gather(*handing, return_exceptions=True):
+            if isinstance(error, BaseException):
+                raise error
 
     async def _parts(self, records: Sequence[Record]) -> dict[tuple[str, int], list[int]]:
         """The numbers of the records of each topic and partition, in order."""
-        async with asyncio.timeout(self._deadline_s):
-            counts = {
-                topic: len(await self._producer.partitions_for(topic))
-                for topic in {topic for topic, *_ in records}
-            }
+        counts = {
+            topic: len(await self._producer.partitions_for(topic))
+            for topic in {topic for topic, *_ in records}
+        }
         parts: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
         for number, (topic, record_key, *_) in enumerate(records):
             parts[topic, place_of(record_key, counts[topic])].append(number)
@@ -216,7 +232,7 @@ class Publisher:
 
 
 @lru_cache(maxsize=256)
-def published(topic: str) -> Counter:
+def published(topic: str) -> prometheus_client.Counter:
     """The topic's own counter: looking it up by label costs more than counting."""
     return metrics.PUBLISHED.labels(topic)
 

@@ -28,7 +28,7 @@ from services.bus import trace
 from services.bus.intake import PROBES
 from services.bus.lane import E, Lane
 from services.bus.partner import PartnerHttp
-from services.bus.publisher import NotAcknowledged, Publisher
+from services.bus.publisher import Handed, NotAcknowledged, Publisher
 from services.bus.replies import Reply, Stream
 from services.bus.trace import Trace
 from services.events import Event
@@ -133,6 +133,11 @@ class TracedPublisher(Publisher):
             if any(failures):
                 ours.set_status(StatusCode.ERROR)
             return failures
+
+    async def hand_over(self, events: Sequence[Event], traceparent: str | None = None) -> Handed:
+        del traceparent
+        with self._sending(events):
+            return await super().hand_over(events)
 
     @contextmanager
     def _sending(self, events: Sequence[Event]) -> Iterator[Span]:

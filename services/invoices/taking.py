@@ -13,7 +13,7 @@ import structlog
 
 from services.bus import links, metrics
 from services.bus.billers import Biller
-from services.bus.publisher import NotAcknowledged
+from services.bus.publisher import Handed, NotAcknowledged, Publisher
 from services.bus.service import Bus
 from services.bus.trace import current_traceparent
 from services.events import Event, FileReceived, InvoiceIssued, Refusal
@@ -33,17 +33,23 @@ KEPT_REFUSALS = 1000
 
 
 class Feed:
-    """Publishes in chunks, a few under way at a time; raises NotAcknowledged."""
+    """Publishes in chunks, in order, a few under way at a time; raises NotAcknowledged."""
 
-    def __init__(self, bus: Bus) -> None:
-        self._publisher = bus.publisher
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
         self._under_way: deque[asyncio.Task[None]] = deque()
 
     async def put(self, events: Sequence[Event]) -> None:
         if len(self._under_way) >= AT_ONCE:
             await self._under_way.popleft()
-        publishing = self._publisher.publish(*events, traceparent=current_traceparent())
-        self._under_way.append(asyncio.create_task(publishing))
+        # not in a task: an account's newer bill may stand in one chunk, and its older in the next
+        handed = await self._publisher.hand_over(events, current_traceparent())
+        self._under_way.append(asyncio.create_task(self._wait_for(handed)))
+
+    async def _wait_for(self, handed: Handed) -> None:
+        for failure in await self._publisher.acknowledged(handed):
+            if failure is not None:
+                raise failure
 
     async def end(self) -> None:
         """Waits until all are acknowledged."""
@@ -109,7 +115,7 @@ class FileTaker:
         at: datetime,
     ) -> FileReceived:
         reader = RowReader(self._layout, found.header, biller, self._bus.support, found.repeats)
-        feed = Feed(self._bus)
+        feed = Feed(self._bus.publisher)
         refusals: list[Refusal] = []
         batch: list[InvoiceIssued] = []
         accepted, unchanged, total = 0, 0, ZERO

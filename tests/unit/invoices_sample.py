@@ -9,7 +9,7 @@ from typing import Any
 
 from services.bus.billers import Biller, read_biller
 from services.bus.clock import Clock
-from services.bus.publisher import NotAcknowledged
+from services.bus.publisher import Handed, NotAcknowledged
 from services.bus.secrets import Secrets
 from services.bus.settings import ROOT, Settings
 from services.bus.support import SupportMatrix
@@ -53,11 +53,22 @@ class Remembering:
         self.away_after = -1
 
     async def publish(self, *events: Event, traceparent: str | None = None) -> None:
+        for failure in await self.acknowledged(await self.hand_over(events, traceparent)):
+            if failure is not None:
+                raise failure
+
+    async def hand_over(self, events: Sequence[Event], traceparent: str | None = None) -> Handed:
         del traceparent
+        handed = Handed([event.TOPIC for event in events], refused="")
         if 0 <= self.away_after <= len(self.events):
-            raise NotAcknowledged("away")
-        self.largest = max(self.largest, len(events))
-        self.events += events
+            handed.refused = "away"
+        else:
+            self.largest = max(self.largest, len(events))
+            self.events += events
+        return handed
+
+    async def acknowledged(self, handed: Handed) -> list[NotAcknowledged | None]:
+        return [NotAcknowledged(handed.refused) if handed.refused else None for _ in handed.topics]
 
     def of(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]

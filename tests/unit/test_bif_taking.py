@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +16,8 @@ import pytest
 
 from services.bus.billers import Biller
 from services.bus.intake import create_app
-from services.events import FileReceived, InvoiceIssued, InvoiceOutcome
+from services.bus.publisher import Handed
+from services.events import Event, FileReceived, InvoiceIssued, InvoiceOutcome
 from services.invoices.drop import SETTLED_S, DropFolder
 from services.invoices.files import Files, Uploads
 from services.invoices.intake import routes
@@ -307,9 +308,10 @@ async def test_a_dropped_file_waits_while_the_bus_is_away(intake: Intake, tmp_pa
 class Forgetting(invoices_sample.Remembering):
     """Counts and forgets."""
 
-    async def publish(self, *events: Any, traceparent: str | None = None) -> None:
-        await super().publish(*events, traceparent=traceparent)
+    async def hand_over(self, events: Sequence[Event], traceparent: str | None = None) -> Handed:
+        handed = await super().hand_over(events, traceparent)
         self.events = self.events[-1:]
+        return handed
 
 
 async def peak_of(intake: Intake, folder: Path, biller: Biller, count: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from services.bus.codec import Codec
-from services.bus.doubt import Answered, Attempts, Done, Item, Later
+from services.bus.doubt import INDEX_WAIT_S, Answered, Attempts, Done, Item, Later
 from services.bus.lane import (
     Answer,
     CannotSay,
@@ -294,6 +294,19 @@ async def test_a_registry_that_is_away_is_no_poison(tmp_path: Path) -> None:
     road.codec.away = True
     assert isinstance(await road.attempt(road.item()), Later)
     assert road.outcomes == []
+
+
+async def test_what_an_earlier_owner_applied_is_waited_for_as_it_may_be_newer(tmp_path: Path) -> None:
+    earlier = Road(tmp_path / "earlier", Partner(), order=lambda _: ("account", "002"))
+    await earlier.to_the_end(earlier.item())
+    partner = Partner()
+    road = Road(tmp_path, partner, order=lambda _: ("account", "001"))
+    older = road.item(event=a_payment(PaymentGUID="another"))
+    older.outcome_ends = {0: 1}
+    assert await road.attempt(older) == Later(INDEX_WAIT_S)
+    road.index.take(0, earlier.outcomes, 1)
+    assert await road.to_the_end(older) == Done("superseded")
+    assert partner.sent == []
 
 
 @pytest.mark.parametrize(("rank", "state"), [("001", "superseded"), ("003", "posted")])

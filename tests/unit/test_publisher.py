@@ -15,6 +15,7 @@ from services.bus.identity import event_id_text
 from services.bus.partitioning import place_of
 from services.bus.publisher import TOGETHER, Publisher
 from services.events import Event, PaymentReceived
+from services.invoices.taking import Feed
 from tests.unit.parts import FakeClock
 from tests.unit.payments_sample import a_payment
 
@@ -38,6 +39,8 @@ class Producer:
         self.taken: list[tuple[int, list[Any]]] = []
         self.refuses: dict[int, KafkaError] = {}
         self.silent: set[int] = set()
+        self.room = asyncio.Event()
+        self.room.set()
         self.knows_the_topic = True
         self.batch_size = 1 << 20
 
@@ -51,12 +54,24 @@ class Producer:
 
     async def send_batch(self, batch: BatchBuilder, topic: str, partition: int) -> asyncio.Future[object]:
         assert topic == MADE.TOPIC
+        await self.room.wait()
         answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         if partition in self.refuses:
             answer.set_exception(self.refuses[partition])
         elif partition not in self.silent:
             self.taken.append((partition, records(bytes(batch._build()))))
             answer.set_result(None)
+        return answer
+
+    async def send(
+        self, topic: str, value: bytes, key: bytes, headers: list[tuple[str, bytes]]
+    ) -> asyncio.Future[object]:
+        assert topic == MADE.TOPIC
+        batch = self.create_batch()
+        batch.append(timestamp=None, key=key, value=value, headers=headers)
+        self.taken.append((place_of(key, PARTITIONS), records(bytes(batch._build()))))
+        answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        answer.set_result(None)
         return answer
 
     def guids(self, partition: int) -> list[bytes]:
@@ -145,3 +160,21 @@ async def test_nothing_is_acknowledged_while_the_topic_is_not_known(
     producer.knows_the_topic = False
     assert None not in await publisher.publish_each(payments())
     assert producer.taken == []
+
+
+async def test_the_rows_of_a_file_stay_in_order_while_a_partition_has_no_room(
+    publisher: Publisher, producer: Producer
+) -> None:
+    events, feed = payments(TOGETHER + 10), Feed(publisher)
+    producer.room.clear()
+
+    async def file() -> None:
+        await feed.put(events[:TOGETHER])
+        await feed.put(events[TOGETHER:])  # too few to go together: they would find room at once
+        await feed.end()
+
+    taking = asyncio.create_task(file())
+    await asyncio.sleep(0.01)
+    producer.room.set()
+    await taking
+    assert all(producer.guids(number) == there(events, number) for number in range(PARTITIONS))

@@ -15,9 +15,11 @@ import pytest
 
 from deploy.local import Stack
 from deploy.local.processes import ROOT
+from services.events import Event
 from tests.contract.examples import Example
 from tests.integration.readers.example_events import event_of
 from tests.integration.readers.program import READ_LIMIT_S
+from tests.integration.rights.secured import Secured
 from tools import build_events
 
 pytestmark = pytest.mark.extra  # its environment is its own, so it needs an index of packages
@@ -40,7 +42,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def read(python: Path, own: Stack, group: str, counts: dict[str, int]) -> dict[str, list[Any]]:
+def read(python: Path, own: Stack | Secured, group: str, counts: dict[str, int]) -> dict[str, list[Any]]:
     yesterday = str((datetime.now(UTC) - timedelta(days=1)).date())
     script = Path(__file__).with_name("typed_reader.py")
     place = [own.bootstrap, own.registry, group, yesterday, json.dumps(counts)]
@@ -58,7 +60,7 @@ def test_every_topic_gives_events_of_its_type_with_exact_values(
 ) -> None:
     found = read(python, own, "typed", Counter(example.topic for example in published))
     for example in published:
-        assert [example.ce_id, as_json(example)] in found[example.topic]
+        assert [example.ce_id, as_json(event_of(example))] in found[example.topic]
 
 
 def test_an_event_that_was_at_hand_comes_again_and_what_was_done_does_not(
@@ -90,5 +92,5 @@ def test_the_example_adds_up_what_was_paid(python: Path, own: Stack, published: 
     )
 
 
-def as_json(example: Example) -> Any:
-    return json.loads(json.dumps(event_of(example).as_record(), default=str))
+def as_json(event: Event) -> Any:
+    return json.loads(json.dumps(event.as_record(), default=str))

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import aclosing
 from dataclasses import replace
-from datetime import date
+from pathlib import Path
 
 import pytest
 
 from services.events import PaymentOutcome
-from services.events.reader import Login, Received, read
 from tests.contract.examples import examples
 from tests.integration.readers.example_events import event_of
 from tests.integration.readers.program import Program, build
+from tests.integration.readers.test_events_package import as_json, python, read
 from tests.integration.readers.test_readers import LANGUAGES
 from tests.integration.rights.secured import Secured, password_of
 from tests.on_the_bus import publish
 
 TEAM, NOT_ITS_OWN = "general-ledger", "billing.payment.received.v1"
 SINCE = "2026-11-20"
+__all__ = ["python"]  # a fixture, found here by its name
 
 
 @pytest.fixture(scope="module", params=LANGUAGES)
@@ -45,21 +44,14 @@ def test_what_does_not_name_the_team_is_refused(program: Program, secured: Secur
     assert password_of(TEAM) not in said
 
 
-async def test_the_typed_package_logs_in_as_well(secured: Secured) -> None:
+@pytest.mark.extra
+def test_the_typed_package_logs_in_as_well(
+    python: Path, secured: Secured, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sent = event_of(next(each for each in examples("valid") if each.topic == PaymentOutcome.TOPIC))
     publish(secured.seen_by("payments"), sent)
-
-    async def first() -> Received[PaymentOutcome]:
-        reading = read(
-            PaymentOutcome,
-            kafka=secured.bootstrap,
-            registry=secured.registry,
-            group=f"{TEAM}.typed",
-            since=date.fromisoformat(SINCE),
-            login=Login(TEAM, password_of(TEAM), str(secured.ca)),
-        )
-        async with aclosing(reading) as events:
-            return await anext(events)
-
-    received = await asyncio.wait_for(first(), 60)
-    assert received.event == sent
+    login = {"KAFKA_USER": TEAM, "KAFKA_PASSWORD": password_of(TEAM), "KAFKA_CA": str(secured.ca)}
+    for name, value in login.items():
+        monkeypatch.setenv(name, value)
+    found = read(python, secured, f"{TEAM}.typed", {PaymentOutcome.TOPIC: 1})
+    assert [record for _, record in found[PaymentOutcome.TOPIC]] == [as_json(sent)]

@@ -79,6 +79,7 @@ class Window:
     """What was injected, and how often, from `begin` until the next window begins.
 
     `bound_s`: how long accounts that are not in doubt may stand still; None: no such promise.
+    `struck`: when it had certainly happened, if later than `begin`: a killed process was at work until then.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Window:
     injected: int = 1
     bound_s: float | None = None
     said: str = ""
+    struck: float = 0.0
 
 
 @dataclass

@@ -17,8 +17,8 @@ SETTLING_S = 0.5
 def judge_stalls(book: Book) -> None:
     """How long an account stood still although a payment of it was accepted.
 
-    In doubt at a fault is, seen from outside, an account with a payment sent before it whose effect
-    had not come, or came so late that the bus may not have known of it.
+    In doubt at a fault is, seen from outside, an account with a payment sent before it had happened whose
+    effect had not come, or came so late that the bus may not have known of it.
     """
     accounts: dict[Id, list[tuple[Payment, Effect]]] = defaultdict(list)
     for payment in book.facts.payments:
@@ -44,7 +44,7 @@ def _note_stall(
     beyond = began.bound_s is not None and waited > began.bound_s
     if not beyond and waited <= min(line.stall_s, line.in_doubt_s):
         return
-    in_doubt = any(_open(*pair, began.begin) for pair in pairs)
+    in_doubt = any(_open(*pair, began) for pair in pairs)
     line.stall(waited, whose, in_doubt=in_doubt)
     if beyond and not in_doubt:
         book.blame("stall", payment, f"waited {waited:.1f} s, more than {began.bound_s:.0f} s", since)
@@ -55,6 +55,6 @@ def _end(book: Book, window: Window) -> float:
     return book.begins[after] if after < len(book.begins) else inf
 
 
-def _open(payment: Payment, effect: Effect, at: float) -> bool:
-    """Whether a payment was under way at an instant."""
-    return (payment.sent or 0.0) < at < effect.at + SETTLING_S
+def _open(payment: Payment, effect: Effect, window: Window) -> bool:
+    """Whether a payment was under way when the fault came."""
+    return (payment.sent or 0.0) < max(window.begin, window.struck) and window.begin < effect.at + SETTLING_S

@@ -163,6 +163,7 @@ class Storm:
         if all([await self.world.ready(other) for other in others]):
             window.bound_s = KILL_BOUND_S
         await self.world.kill(name, self.random.uniform(0.0, 4.0))
+        window.struck = time.time()
 
     async def _kill_settings(self, _window: Window, _: float) -> None:
         await self.world.kill("settings", self.random.uniform(0.0, 2.0))

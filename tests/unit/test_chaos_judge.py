@@ -269,6 +269,14 @@ def test_a_stall_of_an_account_in_doubt_breaks_no_promise_and_is_shown() -> None
     assert line(verdict, "kill -9").stalled_in_doubt == "acme p-1"
 
 
+def test_a_payment_sent_before_the_process_was_really_gone_may_be_in_doubt() -> None:
+    facts = storm()
+    facts.effects[1] = posted(2, 109.0, "p-2", "1")
+    assert not judge(facts).holds
+    facts.windows[1].struck = 101.5
+    assert judge(facts).holds
+
+
 def test_what_was_parked_and_then_posted_is_posted() -> None:
     facts = storm()
     facts.outcomes.insert(0, outcome("p-4", "parked", "in_doubt"))

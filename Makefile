@@ -47,6 +47,7 @@ status: ready ## what of it is running
 	@$(VENV_PYTHON) -m deploy.local status
 
 generate: ready-dev ## write again what is derived from schemas/ and the settings
+	@$(VENV_PYTHON) -m tools.generate_events # first and alone: what makes the rest is built of the types
 	@$(VENV_PYTHON) -m tools.generate
 
 events: ready-dev ## the package billbus-events, for other teams on Python, into dist/

@@ -127,3 +127,7 @@ def render() -> str:
     return "\n\n".join(
         [HEAD + "\n" + "\n".join(module.aliases), *(f"\n{text}" for text in module.classes), index]
     )
+
+
+if __name__ == "__main__":
+    TARGET.write_text(render(), encoding="utf-8")

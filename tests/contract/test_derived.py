@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator, FormatChecker
 
+from services.bus.settings import ROOT
 from tests.contract.examples import SCHEMAS, examples
 from tools import generate_asyncapi, generate_topics_table
 from tools.generate import DERIVED, stale, write
@@ -36,6 +41,22 @@ def test_what_was_edited_or_thrown_away_is_stale_until_it_is_written_again(tmp_p
     assert write(derived) == [gone, edited]
     assert stale(derived) == write(derived) == []
     assert kept.read_text() == "as made\n"
+
+
+def test_all_that_was_thrown_away_is_made_again_even_the_types_that_the_rest_is_built_of(
+    tmp_path: Path,
+) -> None:
+    for name in ("schemas", "services", "tools", "deploy"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Makefile", "README.md", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    for target in DERIVED.keys() - {generate_topics_table.TARGET}:
+        (tmp_path / target.relative_to(ROOT)).unlink(missing_ok=True)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    here = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHON": "true"}  # its environment is ready
+    subprocess.run(["make", "generate"], cwd=tmp_path, env=here, check=True, timeout=60)
+    for target in DERIVED:
+        assert (tmp_path / target.relative_to(ROOT)).read_bytes() == target.read_bytes(), target
 
 
 def test_every_topic_is_a_channel_as_its_topic_yaml_says() -> None:

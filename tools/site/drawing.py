@@ -133,7 +133,7 @@ class _Layout:
                 name: [order[each] for each in self.places[name].beside] for name in self.columns[column]
             }
             mean = {name: sum(at) / len(at) if at else order[name] for name, at in beside.items()}
-            self.columns[column].sort(key=lambda name, mean=mean: mean[name])  # type: ignore[misc]
+            self.columns[column].sort(key=mean.__getitem__)
             order |= {name: at / len(mean) for at, name in enumerate(self.columns[column])}
 
     def _put(self) -> None:

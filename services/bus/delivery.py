@@ -31,9 +31,10 @@ from services.bus.lane import E, Lane
 from services.bus.membership import Broker, Gone, Record
 from services.bus.outcomes import OutcomeIndex
 from services.bus.partition import Owned, Stretch, Ticket, biller_of
+from services.bus.pauses import Pauses
 from services.bus.progress import SPAN, Progress, Restored
 from services.bus.publisher import NotAcknowledged, Publisher
-from services.bus.replayed import origin_of
+from services.bus.replayed import act_of, origin_of
 from services.bus.shares import Shares
 from services.bus.takeover import Takeover
 from services.bus.watchdog import Watchdog
@@ -84,6 +85,7 @@ class Delivery(Generic[E]):
         index: OutcomeIndex | None,
         billers: Collection[str] = (),
         retention_s: Mapping[str, float] | None = None,
+        pauses: Pauses | None = None,
     ) -> None:
         self.lane = lane
         self._broker = broker
@@ -91,7 +93,7 @@ class Delivery(Generic[E]):
         self._clock = clock
         self._limits = limits
         self._index = index
-        self._attempts = Attempts(lane, codec, publisher, clock, index)
+        self._attempts = Attempts(lane, codec, publisher, clock, index, pauses or Pauses())
         self._cursors = Cursors(
             lane.name, broker, clock, billers, away=self._attempts.away, start=self._start,
             enqueue=self._enqueue, release=self._release, moved=self._moved, halt=self._halt,
@@ -299,6 +301,7 @@ class Delivery(Generic[E]):
             stretch=stretch,
             held_since=self._clock.monotonic(),
             outcome_ends=owned.outcome_ends,
+            act=act_of(record),
         )
         if owned.enqueue(item):
             self._ready(owned, key)

@@ -21,6 +21,7 @@ from services.bus.identity import delivery_key, event_id, natural_id
 from services.bus.lane import (
     Answer,
     CannotSay,
+    Dismissed,
     E,
     Found,
     Lane,
@@ -32,8 +33,10 @@ from services.bus.lane import (
 )
 from services.bus.outcomes import Known, OutcomeIndex
 from services.bus.partner import Outage, Retryable, Unknown
+from services.bus.pauses import Pauses
 from services.bus.publisher import Header, NotAcknowledged, Publisher
 from services.bus.registry import RegistryAway
+from services.bus.replayed import Act
 from services.bus.trace import current, go_on
 
 if TYPE_CHECKING:
@@ -44,6 +47,8 @@ log = structlog.get_logger()
 RETRY_FIRST_S, RETRY_LONGEST_S = 0.2, 30.0
 INDEX_WAIT_S = 0.2
 """Where only the index can say what is newer, or what a partner without look-up has, it is waited for."""
+PAUSED_S = 1.0
+"""Until a record is looked at again whose biller an operator has paused."""
 NOT_OURS_S = 0.25
 """Until a record is looked at again whose partition may have another owner: mostly it has by then."""
 HANDLER_FAULTS_UNTIL_PARKED = 3
@@ -65,6 +70,8 @@ class Item:
         proven: the index has said so, or the partner has.
         believe_at: monotonic instant from which the partner's 'not found' is believed.
         waited_s: retry time spent so far; waiting for a breaker does not count.
+        act: what an operator wants of it; None for a live record.
+        again: what the index has is not the end of it: an operator wants the partner to be asked.
     """
 
     topic: str
@@ -93,6 +100,8 @@ class Item:
     answers_seen: int = 0
     waited_s: float = 0.0
     outcome: Any = None
+    act: Act | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +136,14 @@ class Attempts(Generic[E]):
         publisher: Publisher,
         clock: Clock,
         index: OutcomeIndex | None,
+        pauses: Pauses,
     ) -> None:
         self._lane = lane
         self._codec = codec
         self._publisher = publisher
         self._clock = clock
         self._index = index
+        self._pauses = pauses
         self._breakers = Breakers(lane.name, clock)
 
     async def attempt(self, item: Item, ours: Callable[[], bool]) -> Done | Later | Answered:
@@ -155,20 +166,23 @@ class Attempts(Generic[E]):
             return Later(NOT_OURS_S)
 
     async def _bring(self, item: Item) -> Done | Later | Answered:
-        event = item.event
+        event, act = item.event, item.act
+        if act is not None and act.attempt and not self._caught_up(item):
+            return Later(INDEX_WAIT_S)  # only the index knows whether that attempt is the newest
         known = self._known(event)
         if known is not None and known.content != event.content:
             return await self._conflict(item)
-        if known is not None and known.final:
-            return Done("known")
-        if known is not None and item.attempt == 0:
-            item.attempt = known.attempt
-            item.in_doubt = item.in_doubt or not known.never_sent
+        if (ended := await self._by_what_is_known(item, known)) is not None:
+            return ended
         ordered = self._lane.order(event)
         if ordered is not None and not self._caught_up(item):
             return Later(INDEX_WAIT_S)  # what an earlier owner applied may be newer
         if ordered is not None and self._newer_applied(event.biller, *ordered):
+            if item.again:
+                return Done("known")
             return await self._settle(item, Superseded("something newer is at the partner already"))
+        if self._paused(event.biller):
+            return Later(PAUSED_S)
         if (pause := self._breakers.wait(event.biller)) > 0:
             return Later(pause)
         probes = self._breakers.is_open(event.biller)
@@ -177,6 +191,30 @@ class Attempts(Generic[E]):
         finally:
             if probes:
                 self._breakers.no_verdict(event.biller)
+
+    async def _by_what_is_known(self, item: Item, known: Known | None) -> Done | Later | Answered | None:
+        """The end of a record by its newest outcome and an operator's wish; None where it goes on."""
+        act = item.act
+        if act is not None and act.wish == "dismiss":
+            return await self._dismiss(item, act, known)
+        if known is None or item.again:
+            return None
+        if item.attempt == 0:
+            if act is not None and act.wish == "retry" and act.attempt != known.attempt:
+                return Done("known")
+            item.again = asks_again(act, known)
+            item.attempt = known.attempt
+            item.in_doubt = item.in_doubt or item.again or not known.never_sent
+        return Done("known") if known.final and not item.again else None
+
+    async def _dismiss(
+        self, item: Item, act: Act, known: Known | None, natural: str | None = None
+    ) -> Done | Later | Answered:
+        """What became of it since the operator looked stands."""
+        if known is None or known.state == "dismissed" or known.attempt != act.attempt:
+            return Done("known")
+        item.attempt = known.attempt
+        return await self._settle(item, Dismissed(act.reason or None), natural=natural)
 
     async def _send(self, item: Item) -> Done | Later | Answered:
         """Asks first where the record is in doubt, then delivers; sorts every failure."""
@@ -236,6 +274,8 @@ class Attempts(Generic[E]):
         kind = type(answer).__name__.lower()
         metrics.LOOKED_UP.labels(self._lane.name, item.event.biller, kind).inc()
         if isinstance(answer, Found):
+            if item.again and item.act is not None and item.act.wish == "recheck":
+                return Done("known")
             found = Posted(answer.reference, fields=answer.fields)
             return await self._settle(item, found, looked_up=True)
         if wait > 0:
@@ -276,8 +316,11 @@ class Attempts(Generic[E]):
         return await self._again(item, kind, reason)
 
     def away(self, biller: str) -> bool:
-        """Whether the biller's partner is taken to be away."""
-        return self._breakers.is_open(biller)
+        """Whether nothing is sent to the biller's partner: it is taken to be away, or paused."""
+        return self._breakers.is_open(biller) or self._paused(biller)
+
+    def _paused(self, biller: str) -> bool:
+        return self._pauses.why(biller, self._lane.name) is not None
 
     def _failed(self, biller: str, kind: str) -> None:
         metrics.FAILURES.labels(self._lane.name, biller, kind).inc()
@@ -306,7 +349,10 @@ class Attempts(Generic[E]):
     async def _conflict(self, item: Item) -> Done | Later | Answered:
         """The same natural id with other content: parked under an id that takes in the content."""
         natural = f"{natural_id(item.event)}#{item.event.content}"
-        if self._index is not None and self._index.get(delivery_key(item.event, natural)) is not None:
+        known = self._index.get(delivery_key(item.event, natural)) if self._index is not None else None
+        if item.act is not None and item.act.wish == "dismiss":
+            return await self._dismiss(item, item.act, known, natural)
+        if known is not None:
             return Done("known")
         return await self._settle(
             item, Parked("conflict", "this id is taken by other content", never_sent=True), natural=natural
@@ -319,8 +365,10 @@ class Attempts(Generic[E]):
             return Done(type(settlement).__name__.lower())
         event = item.event
         ordered = self._lane.order(event) or (None, None)
-        never_sent = isinstance(settlement, Parked) and (
-            settlement.never_sent or not (item.sent or item.in_doubt)
+        never_sent = (
+            isinstance(settlement, Parked)
+            and not item.again
+            and (settlement.never_sent or not (item.sent or item.in_doubt))
         )
         item.outcome = self._lane.writes(
             event,
@@ -328,7 +376,7 @@ class Attempts(Generic[E]):
                 settlement=settlement,
                 event_id=event_id(event),
                 natural_id=natural or natural_id(event),
-                attempt=max(item.attempt, 1),
+                attempt=attempt_of(item),
                 looked_up=looked_up,
                 never_sent=never_sent,
                 scope=ordered[0],
@@ -351,3 +399,15 @@ class Attempts(Generic[E]):
         if self._index is not None:
             self._index.learn(item.outcome)
         return Done(item.outcome.state)
+
+
+def asks_again(act: Act | None, known: Known) -> bool:
+    """Whether an operator wants the partner to be asked for what it has confirmed once."""
+    return act is not None and act.wish in ("recheck", "retry") and known.state == "posted"
+
+
+def attempt_of(item: Item) -> int:
+    """Its attempts so far; one that an operator asked for counts even where nothing had to be sent, so that
+    its outcome is another fact, and newer than the one that the operator saw."""
+    asked_only = item.act is not None and item.act.wish in ("recheck", "retry") and not item.sent
+    return max(item.attempt + asked_only, 1)

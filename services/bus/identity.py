@@ -17,6 +17,7 @@ from services.events import (
     InvoiceIssued,
     InvoiceOutcome,
     OperationAudited,
+    PauseCurrent,
     PaymentOutcome,
     PaymentReceived,
     SettingChanged,
@@ -44,6 +45,7 @@ _NATURAL: dict[str, Callable[[Any], tuple[object, ...]]] = {
     "BillLinked": lambda e: (e.biller, e.invoice_number, e.bill_id, e.expires_at, e.state, e.reason),
     "FileReceived": lambda e: (e.biller, e.file_id, e.state),
     "OperationAudited": lambda e: (e.operator, e.action, e.target, e.at),
+    "PauseCurrent": lambda e: (e.biller, e.updated_at),
 }
 
 
@@ -72,7 +74,7 @@ def _named(name: str) -> bytes:
 
 def key(event: Event) -> str:
     """The record key: `biller/account`, or the biller alone where the event concerns no account."""
-    if isinstance(event, BatchClosed | FileReceived):
+    if isinstance(event, BatchClosed | FileReceived | PauseCurrent):
         return event.biller
     if isinstance(event, OperationAudited):
         return event.biller or "-"

@@ -48,8 +48,22 @@ class Superseded:
     detail: str | None = None
 
 
-Settlement = Posted | Rejected | Parked | Superseded
-STATE = {Posted: "posted", Rejected: "rejected", Parked: "parked", Superseded: "superseded"}
+@dataclass(frozen=True, slots=True)
+class Dismissed:
+    """An operator has said that nothing more is to be done; `detail` are the operator's words."""
+
+    detail: str | None = None
+    reason: str = "dismissed"
+
+
+Settlement = Posted | Rejected | Parked | Superseded | Dismissed
+STATE = {
+    Posted: "posted",
+    Rejected: "rejected",
+    Parked: "parked",
+    Superseded: "superseded",
+    Dismissed: "dismissed",
+}
 
 
 @dataclass(frozen=True, slots=True)

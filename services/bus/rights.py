@@ -13,7 +13,7 @@ from services.bus.settings import PORTS
 from services.bus.topics import LANES, TABLES, group_of
 
 OPERATIONS = "operations"
-"""Who looks after the bus: reads every topic, dead letters too, and writes what is audited."""
+"""Who looks after the bus: reads every topic, dead letters too, writes what is audited, and replays."""
 READER_GROUP = "billbus.reader"
 """The group of who reads without one, since the client wants a name; none is ever joined."""
 SERVICES = tuple(name for name in PORTS if name != "sandbox")
@@ -68,6 +68,8 @@ def _of_operations(catalog: Mapping[str, Topic]) -> Iterator[Right]:
         for name in (topic.name, *_beside(topic)):
             yield Right("topic", name, "Read")
             yield Right("topic", name, "DescribeConfigs")
+        if topic.replay:
+            yield Right("topic", topic.name + REPLAY, "Write")
     for reader in LANES | TABLES:
         yield Right("group", group_of(reader), "Describe")
     yield Right("group", READER_GROUP, "Describe")

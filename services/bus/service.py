@@ -32,6 +32,7 @@ from services.bus.membership import Membership
 from services.bus.outcomes import OutcomeIndex
 from services.bus.own_rights import require_rights
 from services.bus.partner import PartnerHttp
+from services.bus.pauses import Pauses
 from services.bus.place import Place
 from services.bus.publisher import NotAcknowledged, Publisher
 from services.bus.readiness import Asked
@@ -70,11 +71,13 @@ class Bus:
 @dataclass(frozen=True)
 class BillerClock:
     """Something that happens for each biller from time to time, in one replica: the one that owns the
-    partition of the biller's key. `every` answers the seconds between two ticks."""
+    partition of the biller's key. `every` answers the seconds between two ticks; one that `calls_partner`
+    stands still while an operator has paused it by its name, or all of the biller."""
 
     name: str
     every: Callable[[Biller], float]
     tick: Callable[[Biller], Awaitable[None]]
+    calls_partner: bool = True
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
         super().__init__()
         self.bus = bus
         self.service = service
+        self.pauses = Pauses()
+        self.views = [*service.views, self.pauses]
         self.lanes = [self._delivery(lane) for lane in service.lanes]
         self._due: dict[tuple[str, str], float] = {}
         self._running: list[asyncio.Task[None]] = []
@@ -138,6 +143,7 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
             index=self._index(lane, kafka),
             billers=self.bus.billers.keys(),
             retention_s=topic.kept_s(),
+            pauses=self.pauses,
         )
 
     def _index(self, lane: Lane[Any], kafka: Brokers) -> OutcomeIndex | None:
@@ -156,7 +162,7 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
         await self.bus.codec.start()
         await self.bus.publisher.start()
         self.add_future(self._guard(self._serve()))
-        for view in self.service.views:
+        for view in self.views:
             self.add_future(self._guard(follow(view, kafka, self.bus.codec)))
         self._running = [asyncio.ensure_future(self._guard(self._run(lane))) for lane in self.lanes]
         for clock in self.service.clocks:
@@ -216,7 +222,7 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
         await lane.run()
 
     async def _views_ready(self) -> None:
-        while not all(view.ready for view in self.service.views):  # noqa: ASYNC110 - views have no event
+        while not all(view.ready for view in self.views):  # noqa: ASYNC110 - views have no event
             await asyncio.sleep(0.05)
 
     async def _tick(self, clock: BillerClock) -> None:
@@ -225,10 +231,13 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
             now = self.bus.clock.monotonic()
             for biller in self.bus.billers.values():
                 due = self._due.get((clock.name, biller.slug), 0.0)
-                if now >= due and self.owns(biller.slug):
+                if now >= due and self.owns(biller.slug) and not self._stands_still(clock, biller.slug):
                     self._due[clock.name, biller.slug] = now + clock.every(biller)
                     await self._meets(clock.tick(biller), clock.name)
             await asyncio.sleep(TICK_S / 4)
+
+    def _stands_still(self, clock: BillerClock, biller: str) -> bool:
+        return clock.calls_partner and self.pauses.why(biller, clock.name) is not None
 
     async def _repeat(self, loop: Loop) -> None:
         while True:
@@ -254,7 +263,7 @@ class Host(mode.Service):  # type: ignore[misc]  # mode ships no types
             "broker": Asked(self.bus.publisher.answers, self.bus.clock),
             "registry": Asked(self.bus.codec.answers, self.bus.clock),
         }
-        for view in self.service.views:
+        for view in self.views:
             checks[f"view {view.reads.TOPIC}"] = lambda view=view: view.ready  # type: ignore[misc]  # bound now
         for lane in self.lanes:
             checks[f"lane {lane.lane.name}"] = lambda lane=lane: not lane.not_ready  # type: ignore[misc]  # bound now

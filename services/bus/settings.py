@@ -118,6 +118,9 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Lowest level that is logged."
     )
+    operator: str = Field(
+        "", description="Name under which `billbus` records what you do; without it, that of the login."
+    )
     personal_data: bool = Field(
         False,
         description="Whether `--pii` of `billbus tail` and `export` may show what is marked as personal "

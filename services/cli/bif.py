@@ -1,22 +1,20 @@
 """`billbus bif`: a BIF file, checked without a bus or sent to the invoices service."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from services.bus.billers import Biller, read_biller
 from services.bus.secrets import Secrets
 from services.bus.settings import PORTS, ConfigurationError, Settings, load_settings
 from services.bus.support import SupportMatrix
 from services.cli.output import FINE, FOUND, UNREACHABLE, WRONG_USE, AsJson, print_json, print_table, stop
-from services.operations.bif import BifReport, NotSent, Told, check_bif, send_bif
+from services.cli.progress import progress
+from services.operations.bif import BifReport, NotSent, check_bif, send_bif
 
 cli = typer.Typer(help="Biller Invoice Files from IMT.", no_args_is_help=True)
 Source = Annotated[Path, typer.Argument(metavar="FILE", help="The BIF file.", exists=True, dir_okay=False)]
@@ -94,14 +92,6 @@ def known_billers(settings: Settings, support: SupportMatrix, slug: str) -> list
             raise ConfigurationError([f"{path}: {problem}" for problem in problems])
         found.append(biller)
     return found
-
-
-@contextmanager
-def progress(what: str) -> Iterator[Told]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, size: bar.update(task, completed=done, total=size)
 
 
 def show(report: BifReport, name: str) -> None:

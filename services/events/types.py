@@ -864,6 +864,66 @@ class OperationAudited:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PausedLane:
+    """One lane that sends nothing of this biller."""
+
+    lane: str
+    """The lane, such as payments.post, or '-' for all that calls this biller's partners (ours)."""
+    operator: str
+    """Who paused it, the name of a login (ours)."""
+    reason: str
+    """Why, in the operator's words; never personal data (ours)."""
+    since: datetime
+    """When it was paused (UTC) (ours)."""
+
+    def as_record(self) -> dict[str, Any]:
+        return {
+            "lane": self.lane,
+            "operator": self.operator,
+            "reason": self.reason,
+            "since": self.since,
+        }
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Self:
+        return cls(
+            lane=record["lane"],
+            operator=record["operator"],
+            reason=record["reason"],
+            since=record["since"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseCurrent:
+    """Which deliveries of a biller an operator has paused, and why."""
+
+    TOPIC: ClassVar[str] = "billing.pause.current.v1"
+
+    biller: str
+    """The insurer's slug, or '-' for every biller (ours)."""
+    paused: tuple[PausedLane, ...]
+    """What is paused now; empty when all goes on (ours)."""
+    updated_at: datetime
+    """When this was written (UTC) (ours)."""
+
+    def as_record(self) -> dict[str, Any]:
+        return {
+            "biller": self.biller,
+            "paused": [item.as_record() for item in self.paused],
+            "updated_at": self.updated_at,
+        }
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Self:
+        return cls(
+            biller=record["biller"],
+            paused=tuple(PausedLane.from_record(item) for item in record["paused"]),
+            updated_at=record["updated_at"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentOutcome:
     """What became of a payment at IMT."""
 
@@ -1277,6 +1337,7 @@ Event = (
     | InvoiceIssued
     | InvoiceOutcome
     | OperationAudited
+    | PauseCurrent
     | PaymentOutcome
     | PaymentReceived
     | SettingChanged
@@ -1294,6 +1355,7 @@ BY_TOPIC: dict[str, type[Event]] = {
     "billing.invoice.issued.v1": InvoiceIssued,
     "billing.invoice.outcome.v1": InvoiceOutcome,
     "billing.operation.audited.v1": OperationAudited,
+    "billing.pause.current.v1": PauseCurrent,
     "billing.payment.outcome.v1": PaymentOutcome,
     "billing.payment.received.v1": PaymentReceived,
     "billing.setting.changed.v1": SettingChanged,

@@ -46,5 +46,9 @@ def build(bus: Bus) -> Service:
             )
         ],
         views=[accounts, closed],
-        clocks=[BillerClock("cut-off", every=lambda _: 1.0, tick=BatchClock(bus, closed).close_due)],
+        clocks=[
+            BillerClock(
+                "cut-off", every=lambda _: 1.0, tick=BatchClock(bus, closed).close_due, calls_partner=False
+            )
+        ],
     )

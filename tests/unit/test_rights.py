@@ -15,6 +15,7 @@ from services.bus.rights import OPERATIONS, SERVICES, Right, rights_of
 from services.bus.service import Service, faust_app, open_bus
 from services.bus.settings import ROOT, load_settings
 from services.cli.app import cli
+from services.events import OperationAudited, PauseCurrent
 
 CATALOG = load_catalog(ROOT / "schemas")
 RIGHTS = rights_of(CATALOG)
@@ -41,7 +42,8 @@ def groups(name: str) -> set[tuple[str, bool]]:
 
 def test_a_service_may_what_it_is_built_of_and_no_more(name: str, tmp_path: Path) -> None:
     service, tables_group = built(name, tmp_path)
-    read, buried, joined = {view.reads.TOPIC for view in service.views}, set(), set()
+    read = {view.reads.TOPIC for view in service.views} | {PauseCurrent.TOPIC}
+    buried, joined = set(), set()
     for lane in service.lanes:
         topic = CATALOG[lane.reads.TOPIC]
         read |= {topic.name, f"{topic.name}.replay"} if topic.replay else {topic.name}
@@ -86,12 +88,19 @@ def test_a_team_reads_the_topics_that_name_it_in_groups_that_begin_with_its_name
     ]
 
 
-def test_nobody_but_operations_reads_dead_letters_and_it_writes_only_what_is_audited() -> None:
+def test_nobody_but_operations_reads_dead_letters_and_it_writes_no_fact_of_another() -> None:
     readers = {
         user for user in RIGHTS for topic in CATALOG if Right("topic", f"{topic}.dlq", "Read") in RIGHTS[user]
     }
     assert readers == {OPERATIONS}
-    assert writes(OPERATIONS) == {"billing.operation.audited.v1"}
+    replays = {f"{name}.replay" for name, topic in CATALOG.items() if topic.replay}
+    assert writes(OPERATIONS) == {OperationAudited.TOPIC, PauseCurrent.TOPIC} | replays
+    assert not any(
+        right.name in replays
+        for user in RIGHTS.keys() - {OPERATIONS}
+        for right in RIGHTS[user]
+        if right.operation == "Write"
+    )
 
 
 def test_every_writer_and_every_reader_of_the_catalog_has_rights() -> None:

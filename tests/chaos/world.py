@@ -17,6 +17,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import aiohttp
+from confluent_kafka import ConsumerGroupState, KafkaException
+from confluent_kafka.admin import AdminClient
 
 from deploy.local.errors import LocalError
 from deploy.local.installation import apply_topics
@@ -29,6 +31,7 @@ from tests.on_the_bus import publish
 from tests.stacks import Addresses
 
 LOOK_EVERY_S = 0.1
+ANSWER_S = 5.0
 READY_LIMIT_S = 60.0
 CREW = 6
 T = TypeVar("T")
@@ -90,6 +93,18 @@ class World:
     async def ready(self, name: str) -> bool:
         """Whether a replica runs and says that it is ready."""
         return self.processes.alive(name) and await self.do(self.processes.ready, name)
+
+    async def has_settled(self, group: str, members: int) -> bool:
+        """Whether the group's partitions are shared out among so many members, and nobody is joining."""
+        return await self.do(self._has_settled, group, members)
+
+    def _has_settled(self, group: str, members: int) -> bool:
+        admin = AdminClient({"bootstrap.servers": self.stack.bootstrap})
+        try:
+            found = admin.describe_consumer_groups([group], request_timeout=ANSWER_S)[group].result(ANSWER_S)
+        except KafkaException:
+            return False  # its coordinator is being found
+        return found.state == ConsumerGroupState.STABLE and len(found.members) == members
 
     # -- what can happen to a replica ------------------------------------------------------------------
 

@@ -148,7 +148,7 @@ class FakeBroker:
         return {p: self.stored.get((scope, p), (NO_OFFSET, "")) for p in partitions}
 
     async def scopes(self) -> Collection[str]:
-        return {scope for scope, _ in self.stored if scope}
+        return list(dict.fromkeys(scope for scope, _ in self.stored if scope))
 
     async def commit(
         self, ticket: Ticket, commits: Mapping[TopicPartition, Commit]

@@ -88,13 +88,12 @@ class Cursors:
         if crowded and now >= owned.look_at:
             owned.look_at = now + LOOK_EVERY_S
             self._open_each(owned, self._in_the_way(owned, now))
-        behind = owned.behind
         for cursor in list(owned.cursors.values()):
             narrow = "." in cursor.scope
             room = ACCOUNTS_PART if narrow else BILLERS_PART
             if not narrow and cursor.held >= room:
                 self._open_each(owned, self._failing_account(owned, cursor))
-            if cursor.refilling or cursor.held > room // 2 or (cursor.progress.until is None and behind):
+            if cursor.refilling or cursor.held > room // 2 or owned.follows_one_unread(cursor):
                 continue
             if cursor.progress.next < owned.end_of(cursor):
                 cursor.refilling = True

@@ -167,8 +167,8 @@ class Attempts(Generic[E]):
 
     async def _bring(self, item: Item) -> Done | Later | Answered:
         event, act = item.event, item.act
-        if act is not None and act.attempt and not self._caught_up(item):
-            return Later(INDEX_WAIT_S)  # only the index knows whether that attempt is the newest
+        if act is not None and act.wish != "replay" and not self._caught_up(item):
+            return Later(INDEX_WAIT_S)  # only the index knows which attempt is the newest
         known = self._known(event)
         if known is not None and known.content != event.content:
             return await self._conflict(item)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 from heapq import heapify
+from math import inf
 
 from aiokafka import TopicPartition
 
@@ -130,6 +131,17 @@ class Owned:
     def behind(self) -> bool:
         """Whether a cursor came to us closed and is not yet read: what follows its records has to wait."""
         return any(c.progress.until is not None and not c.read_to_its_end for c in self.cursors.values())
+
+    def follows_one_unread(self, cursor: Stretch) -> bool:
+        """Whether a cursor that came to us closed, and ends before this one, is not yet read.
+
+        Both may have records of one account, and the earlier ones come first.
+        """
+        ends = inf if cursor.progress.until is None else cursor.progress.until
+        return any(
+            other.progress.until is not None and other.progress.until < ends and not other.read_to_its_end
+            for other in self.cursors.values()
+        )
 
     def owner_of(self, key: bytes, offset: int) -> Stretch | None:
         """Whose business a record is; None where a closed cursor has done it already."""

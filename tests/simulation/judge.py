@@ -38,10 +38,11 @@ class Accepted:
 
 @dataclass
 class Judge:
-    """`accepted` in the order of acceptance."""
+    """`accepted` in the order of acceptance; `dismissed` are the facts that an operator wanted so."""
 
     site: Site
     accepted: list[Accepted] = field(default_factory=list)
+    dismissed: set[tuple[str, str, str]] = field(default_factory=set)
     open: dict[TopicPartition, dict[int, Accepted]] = field(default_factory=lambda: defaultdict(dict))
 
     def accept(self, accepted: Accepted) -> None:
@@ -114,6 +115,9 @@ class Judge:
         elif outcome.state == "posted":
             if len(effects) != 1:
                 world.broken(f"{payment.payment_guid} is posted and took effect {len(effects)} times")
+        elif outcome.state == "dismissed" and accepted.fact in self.dismissed:
+            if len(effects) > 1:
+                world.broken(f"{payment.payment_guid} is dismissed and took effect {len(effects)} times")
         elif not self._may_end_so(payment, outcome):
             world.broken(
                 f"{payment.payment_guid} ended {outcome.state} ({outcome.reason}) for no planted reason"

@@ -219,6 +219,11 @@ class Partner:
         await asyncio.sleep(self._world.a_moment() + 0.01)
         raise Unknown(request.payment.biller, SERVICE, "reset")
 
+    def forget(self, payment: PaymentReceived) -> None:
+        """The partner has restored a backup from before this payment."""
+        self._world.note(f"{payment.payment_guid} is forgotten")
+        self.ledger.pop((payment.biller, payment.payment_guid), None)
+
     # -- the books -------------------------------------------------------------------------------------
 
     def _act_in(self, seconds: float, request: Request) -> None:

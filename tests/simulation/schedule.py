@@ -15,6 +15,7 @@ import structlog
 
 from services.bus import breaker, commits, cursors, delivery, doubt, partition, progress
 from services.bus.progress import fresh_metadata
+from services.bus.replayed import ACT, ATTEMPT, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TIMESTAMP
 from services.events import PaymentReceived
 from tests.simulation.broker import LIVE, REPLAY, Brokers
 from tests.simulation.bus import Outcomes, Values
@@ -132,24 +133,38 @@ class Schedule:
         return Accepted(record, payment)
 
     def _repeat(self, first: Accepted) -> None:
-        """IC sends it again, or an operator replays it."""
+        """IC sends it again, or an operator acts on it."""
         assert first.payment is not None
         if self.world.random.random() < 0.5 or not self.judge.finished(first):
             again = self._put(LIVE, first.payment)
         else:
-            headers = {
-                "billbus_origin_partition": first.record.partition,
-                "billbus_origin_offset": first.record.offset,
-                "billbus_origin_timestamp": first.record.timestamp,
-            }
-            again = self._put(
-                REPLAY,
-                first.payment,
-                headers=tuple((name, str(value).encode()) for name, value in headers.items()),
-                number=first.record.partition,
-            )
+            again = self._act_on(first, first.payment)
         again.repeats = True
         self.judge.accept(again)
+
+    def _act_on(self, first: Accepted, payment: PaymentReceived) -> Accepted:
+        """Replays it, rechecks what the partner may have lost, retries or dismisses what is parked."""
+        outcome = self.site.outcomes.settled[first.fact]
+        wishes = ("replay", "retry", "dismiss") if outcome.state == "parked" else ("replay", "recheck")
+        wish = self.world.random.choice(wishes)
+        self.world.note(f"an operator wants {wish} of {payment.payment_guid}, {outcome.state}")
+        if wish == "recheck" and outcome.state == "posted" and self.site.asks:
+            self.partner.forget(payment)
+        if wish == "dismiss":
+            self.judge.dismissed.add(first.fact)
+        headers = {
+            ORIGIN_PARTITION: first.record.partition,
+            ORIGIN_OFFSET: first.record.offset,
+            ORIGIN_TIMESTAMP: first.record.timestamp,
+            ACT: wish if wish != "recheck" or self.site.asks else "replay",
+            ATTEMPT: outcome.attempt,
+        }
+        return self._put(
+            REPLAY,
+            payment,
+            headers=tuple((name, str(value).encode()) for name, value in headers.items()),
+            number=first.record.partition,
+        )
 
     def _contradict(self, payment: PaymentReceived) -> None:
         other = self._put(LIVE, replace(payment, amount=Decimal(99), content="c2"))

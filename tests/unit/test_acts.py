@@ -130,7 +130,7 @@ async def test_a_conflict_is_dismissed_under_its_own_id_and_never_retried(tmp_pa
     assert len(partner.sent) == 1
 
 
-@pytest.mark.parametrize("wish", ["retry", "dismiss"])
+@pytest.mark.parametrize("wish", ["recheck", "retry", "dismiss"])
 async def test_an_act_waits_until_the_index_knows_the_newest_attempt(tmp_path: Path, wish: str) -> None:
     road = Road(tmp_path, Partner())
     item = road.item(act=Act(wish, attempt=1))  # type: ignore[arg-type]  # parametrize gives any text

@@ -11,7 +11,9 @@ import pytest
 from services.bus.cursors import WINDOW
 from services.bus.delivery import Delivery
 from services.bus.lane import Parked, Rejected, Settlement
+from services.bus.partition import account_scope
 from services.bus.partner import Outage, Retryable, Unknown
+from services.bus.progress import Progress
 from services.events import PaymentReceived
 from tests.fake_broker import Desk, at
 from tests.lane_bench import reaches
@@ -176,6 +178,19 @@ async def test_every_way_out_gives_its_place_back(
         assert (lane._shares.in_flight, lane._busy) == (0, {})
     assert Counter(desk.partner.effects) == Counter(["A-2", "B-1", *["A-1"] * effects])
     assert desk.publisher.letters == [b"poison"]
+
+
+async def test_of_two_closed_cursors_the_one_that_closed_first_is_read_first(tmp_path: Path) -> None:
+    """An account's cursor that closed into its biller's has the older records of that account."""
+    desk = Desk(tmp_path)
+    desk.append("A-1", "B-1", "A-2", "A-3", "A-4")
+    for scope, begin, until in (("acme", 3, 4), (account_scope(b"acme/A"), 0, 3)):
+        closed = Progress(next=begin, reserved=begin, until=until).snapshot(0)
+        desk.broker.stored[scope, at(0)] = (begin, closed.metadata)
+    desk.broker.stored["", at(0)] = (4, Progress(next=4, reserved=4).snapshot(0).metadata)
+    async with desk.lane():
+        await reaches(lambda: desk.broker.committed(at(0)) == 5)
+    assert desk.partner.effects == ["A-1", "A-2", "A-3", "A-4"]
 
 
 async def test_two_that_fail_together_are_both_tried_again(tmp_path: Path) -> None:

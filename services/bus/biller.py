@@ -108,6 +108,8 @@ class ImtAccess(_Part):
     """Seconds beyond the deadline in which IMT may still act on it (assumed)."""
     looks_up_payments: bool = True
     """Whether IMT finds a payment by its GUID; if not, one in doubt is parked for a person (assumed)."""
+    lists_payments: bool = True
+    """Whether IMT lists the payments of a batch date; if not, `reconcile` has ours alone (assumed)."""
     bill_deadline_s: float = Field(default=20, gt=0, le=300)
     """Seconds for a whole PDF."""
     bill_limit_bytes: int = Field(default=20 * 1024 * 1024, ge=1024)

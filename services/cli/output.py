@@ -31,10 +31,14 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout; as wide as it needs to be where stdout is no terminal."""
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()
+) -> None:
+    """A table on stdout; as wide as it needs to be where stdout is no terminal. `right`: columns of figures."""
     console = Console(width=None if sys.stdout.isatty() else 240)
-    table = Table(*columns, title=title, title_justify="left", header_style="bold")
+    table = Table(title=title or None, title_justify="left", header_style="bold")
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left")
     for row in rows:
         table.add_row(*(_cell(item) for item in row))
     console.print(table)

@@ -5,11 +5,12 @@ one ended, and payments count in the order of their stamps, so that any replica 
 of a day has one ce_id whoever writes it.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
+from typing import Literal, Protocol
 
 import structlog
 
@@ -64,29 +65,38 @@ class Sum:
         self.fee += payment.convenience_fee
 
 
+class Counted(Protocol):
+    """The PaymentGUIDs that were counted; a set, or where they are too many for memory something like it."""
+
+    def __contains__(self, guid: object, /) -> bool: ...
+    def add(self, guid: str, /) -> None: ...
+
+
 @dataclass
 class Day:
     """The running totals of one biller's day; a PaymentGUID counts once, `counted` those of days before."""
 
-    counted: set[str] = field(default_factory=set)
+    counted: Counted = field(default_factory=set[str])
     all: Sum = field(default_factory=Sum)
     totals: dict[tuple[str, str], Sum] = field(default_factory=dict)
     agents: dict[str, Sum] = field(default_factory=dict)
     declined: int = 0
     repeats: int = 0
 
-    def add(self, payment: PaymentReceived) -> None:
+    def add(self, payment: PaymentReceived) -> Literal["counted", "declined", "repeat"]:
+        """As what it counts."""
         if guid_of(payment) in self.counted:
             self.repeats += 1
-            return
+            return "repeat"
         self.counted.add(guid_of(payment))
         if not payment.approved:
             self.declined += 1
-            return
+            return "declined"
         self.all.add(payment)
         self.totals.setdefault((payment.tender, payment.product), Sum()).add(payment)
         if payment.product == "agent_connect":
             self.agents.setdefault(payment.agent or "", Sum()).add(payment)
+        return "counted"
 
 
 def guid_of(payment: PaymentReceived) -> str:
@@ -134,21 +144,28 @@ class BatchClock:
         last = self._closed.last(biller.slug)
         begins = {r.partition: r.end for r in last.ranges} if last else await payments.begins()
         ends = await payments.ends_at(cut_off(biller, day))
-        sums = Day(counted=await self._counted_before(biller, day, begins, payments))
+        sums = Day(
+            counted={guid_of(p) async for p, _ in counted_before(biller, day, begins, self._closed, payments)}
+        )
         async for payment, _ in payments.read(biller.slug, begins, ends):
             sums.add(payment)
         ranges = tuple(OffsetRange(partition=p, begin=begins.get(p, 0), end=ends[p]) for p in sorted(ends))
         return batch_closed(biller, day, sums, ranges)
 
-    async def _counted_before(
-        self, biller: Biller, day: date, begins: Mapping[int, int], payments: ReceivedPayments
-    ) -> set[str]:
-        """The GUIDs of earlier days, as far as the biller's rule looks back: they count on no second day."""
-        earliest = self._closed.since(biller.slug, day - timedelta(days=biller.batch.repeat_days))
-        if earliest is None:
-            return set()
+
+async def counted_before(
+    biller: Biller,
+    day: date,
+    begins: Mapping[int, int],
+    closed: ClosedBatches,
+    payments: ReceivedPayments,
+) -> AsyncGenerator[tuple[PaymentReceived, datetime], None]:
+    """What came before the day, as far as the biller's rule looks back: it counts on no second day."""
+    earliest = closed.since(biller.slug, day - timedelta(days=biller.batch.repeat_days))
+    if earliest is not None:
         since = {r.partition: r.begin for r in earliest.ranges}
-        return {guid_of(payment) async for payment, _ in payments.read(biller.slug, since, begins)}
+        async for payment, stamped in payments.read(biller.slug, since, begins):
+            yield payment, stamped
 
 
 def batch_closed(biller: Biller, day: date, sums: Day, ranges: tuple[OffsetRange, ...]) -> BatchClosed:

@@ -17,12 +17,25 @@ SERVICE = "imt.datapump"
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """A payment as IMT has it; `amount` in USD."""
+    """A payment as IMT has it; `amount` in USD, `count` how often its PaymentGUID was posted."""
 
     account: str
     amount: Decimal
     reference: str | None
     batch_day: date | None
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Part of IMT's list of a batch date, by PaymentGUID as IMT has it; one posted twice may stand there
+    twice. `after` leads to the next page, None from the last; `count` and `amount` (USD) are what IMT says
+    of the whole list, where it does."""
+
+    payments: tuple[tuple[str, Posting], ...]
+    after: str | None
+    count: int | None
+    amount: Decimal | None
 
 
 def guid_at_imt(payment: PaymentReceived) -> str:
@@ -75,15 +88,24 @@ class DataPump:
             if self._imt.errors.code(reply.json()) == "not_found":
                 return None
             raise reply.refused(f"the look-up was answered with {reply.status}")
-        record = reply.json()
         try:
-            day = self._wire.read(record, "batch_date")
-            return Posting(
-                account=str(self._wire.read(record, "account")),
-                amount=read_money(self._wire.read(record, "amount"), self._wire.names["amount"]),
-                reference=str(self._wire.read(record, "reference") or "") or None,
-                batch_day=read_date(day, self._wire.names["batch_date"]) if day else None,
-            )
+            return self._posting(reply.json())
+        except WireError as error:
+            raise reply.refused(str(error)) from None
+
+    async def list_batch(self, biller: str, batch_day: date, after: str | None = None) -> Page:
+        """What IMT has posted under a batch date, page by page: those behind `after`, first the first."""
+        reply = await self._calls.call(
+            self._billers[biller],
+            "list_payments",
+            batch_date=batch_day.isoformat(),
+            after=after,
+            limit=self._wire.limits["default_page"],
+        )
+        if not reply.ok:
+            raise reply.refused(f"the list was answered with {reply.status}")
+        try:
+            return self._page(reply.json())
         except WireError as error:
             raise reply.refused(str(error)) from None
 
@@ -94,6 +116,35 @@ class DataPump:
 
     def looks_up(self, biller: str) -> bool:
         return self._billers[biller].imt.looks_up_payments
+
+    def lists(self, biller: str) -> bool:
+        return self._billers[biller].imt.lists_payments
+
+    def _page(self, answer: object) -> Page:
+        items, after = self._wire.read(answer, "items"), self._wire.read(answer, "next")
+        if not isinstance(items, list):
+            raise WireError(f"{self._wire.envelope['items']} is not a list")
+        more = self._wire.read(answer, "more") is True
+        if more and not (items and after):
+            raise WireError(f"{self._wire.envelope['more']} without a {self._wire.envelope['next']}")
+        envelope = answer if isinstance(answer, dict) else {}
+        count, total = (envelope.get(self._wire.envelope[name]) for name in ("count", "total"))
+        return Page(
+            payments=tuple((str(self._wire.read(i, "payment_guid")), self._posting(i)) for i in items),
+            after=str(after) if more else None,
+            count=count if isinstance(count, int) else None,
+            amount=None if total is None else read_money(total, self._wire.envelope["total"]),
+        )
+
+    def _posting(self, record: object) -> Posting:
+        day, count = self._wire.read(record, "batch_date"), self._wire.read(record, "count")
+        return Posting(
+            account=str(self._wire.read(record, "account")),
+            amount=read_money(self._wire.read(record, "amount"), self._wire.names["amount"]),
+            reference=str(self._wire.read(record, "reference") or "") or None,
+            batch_day=read_date(day, self._wire.names["batch_date"]) if day else None,
+            count=count if isinstance(count, int) and count > 0 else 1,
+        )
 
     def _no(self, reply: Reply) -> Rejected:
         code = self._imt.errors.code(reply.json()) or f"status {reply.status}"

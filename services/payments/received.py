@@ -4,14 +4,15 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services.bus.closing import start_consumer, stop_consumer
 from services.bus.codec import Codec, Undecodable
 from services.bus.connection import aiokafka_client, kafka_of
-from services.bus.service import Bus
+from services.bus.secrets import Secrets
+from services.bus.settings import Settings
 from services.bus.views import whole
 from services.events import PaymentReceived
 
@@ -21,10 +22,22 @@ REST_S = 0.05
 """After so many of them: a long log is read with a sixth of the CPU, the rest is the lane's."""
 
 
-class ReceivedPayments:
-    """`async with` it."""
+class Log(Protocol):
+    """What reading the bus needs: where it is, who we are there, and the codec of the topic."""
 
-    def __init__(self, bus: Bus) -> None:
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def secrets(self) -> Secrets: ...
+    @property
+    def codec(self) -> Codec: ...
+
+
+class ReceivedPayments:
+    """`async with` it. `passed`: the records of all billers that were read so far."""
+
+    def __init__(self, bus: Log) -> None:
+        self.passed = 0
         self._codec: Codec = bus.codec
         self._topic = PaymentReceived.TOPIC
         self._consumer = AIOKafkaConsumer(
@@ -71,6 +84,7 @@ class ReceivedPayments:
         """
         keys = f"{biller}/".encode()
         async for record in self._in_order(begins, ends):
+            self.passed += 1
             if not (record.key or b"").startswith(keys):
                 continue  # decoding it would cost more than reading it
             try:

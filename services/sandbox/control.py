@@ -54,6 +54,16 @@ class Seed(BaseModel):
     bills_gone: list[str] = []
 
 
+class Amended(BaseModel):
+    """What a partner has otherwise than it was sent; money in USD."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    fields: dict[str, str | bool] = Field({}, max_length=50)
+    amount: str | None = None
+    account: str | None = Field(None, min_length=1, max_length=200)
+
+
 class Options(BaseModel):
     """What can be switched while it runs."""
 
@@ -94,6 +104,8 @@ class Control:
             ("DELETE", "/control/ledger", self.forget_ledger),
             ("GET", "/control/ledger/{kind}", self.read_ledger),
             ("DELETE", "/control/ledger/{kind}", self.forget_ledger),
+            ("PATCH", "/control/ledger/{kind}", self.amend_ledger),
+            ("POST", "/control/ledger/{kind}/repeat", self.repeat_ledger),
             ("GET", "/control/faults", self.read_faults),
             ("PUT", "/control/faults", self.add_faults),
             ("DELETE", "/control/faults", self.clear_faults),
@@ -190,6 +202,16 @@ class Control:
         where = _filter(request.query_params)
         kinds = [_kind(request)] if "kind" in request.path_params else KINDS
         return JSONResponse({kind: self._ledger.forget(kind, where) for kind in kinds})
+
+    async def amend_ledger(self, request: Request) -> Response:
+        given = Amended.model_validate_json(await request.body())
+        amount = None if given.amount is None else cents(given.amount, "amount")
+        where, kind = _filter(request.query_params), _kind(request)
+        return JSONResponse({kind: self._ledger.amend(kind, where, given.fields, amount, given.account)})
+
+    async def repeat_ledger(self, request: Request) -> Response:
+        where, kind = _filter(request.query_params), _kind(request)
+        return JSONResponse({kind: self._ledger.repeat(kind, where)})
 
     async def read_faults(self, request: Request) -> Response:
         del request

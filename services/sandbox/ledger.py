@@ -197,6 +197,45 @@ class Ledger:
         )
         return [{"biller": one[0], "natural_id": one[1], "count": one[2]} for one in found]
 
+    def amend(
+        self, kind: Kind, where: "Filter", fields: Mapping[str, Any], amount: int | None, account: str | None
+    ) -> int:
+        """Changes effects as if the partner had them otherwise; how many. Balances stay as they are.
+
+        `fields` by wire name, one inside another as Customer.AutoPay; `amount` in cents.
+        """
+        found = self.rows(kind, where)
+        with self.effect():
+            for row in found:
+                for name, value in fields.items():
+                    inside, *steps = reversed(name.split("."))
+                    place = row.fields
+                    for step in reversed(steps):
+                        place = place.setdefault(step, {})
+                    place[inside] = value
+                self.db.execute(
+                    "UPDATE ledger SET fields = ?, amount = coalesce(?, amount),"
+                    " account = coalesce(?, account) WHERE seq = ?",
+                    (json.dumps(row.fields, ensure_ascii=False, default=str), amount, account, row.seq),
+                )
+        return len(found)
+
+    def repeat(self, kind: Kind, where: "Filter") -> int:
+        """Enters effects once more, as a partner that took them twice; how many."""
+        found = self.rows(kind, where)
+        with self.effect():
+            for row in found:
+                self.add(
+                    kind,
+                    biller=row.biller,
+                    natural_id=row.natural_id,
+                    account=row.account,
+                    fields=row.fields,
+                    at=self.tick(),
+                    amount=row.amount,
+                )
+        return len(found)
+
     def forget(self, kind: Kind, where: "Filter") -> int:
         """Takes effects back as a restored backup would; how many.
 

@@ -34,7 +34,7 @@ def print_json(value: Any) -> None:
 def print_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()
 ) -> None:
-    """A table on stdout; as wide as it needs to be where stdout is no terminal. `right`: columns of figures."""
+    """A table on stdout; as wide as it needs to be where stdout is no terminal. `right`: of figures."""
     console = Console(width=None if sys.stdout.isatty() else 240)
     table = Table(title=title or None, title_justify="left", header_style="bold")
     for name in columns:

@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError
 
 from services.bus.biller import Biller
 from services.bus.billers import Billers
-from services.bus.business_day import business_day, cut_off
+from services.bus.business_day import business_day
 from services.bus.catalog import load_catalog
 from services.bus.clock import Clock
 from services.bus.codec import Codec, Undecodable
@@ -33,6 +33,7 @@ from services.bus.secrets import Secrets
 from services.bus.settings import Settings
 from services.bus.wire import load_wire
 from services.events import BatchClosed, OffsetRange, PaymentOutcome
+from services.operations.day import day_of
 from services.operations.reconcile_batch import check_batch
 from services.operations.reconcile_book import Book
 from services.operations.reconcile_partner import AT_ONCE, Lists, PartnerBatch
@@ -104,6 +105,7 @@ class Reconciling:
         self._place = place
         self._biller = biller
         self._day = day
+        self._window = day_of(biller, day)
         self._clock = clock
         self.book = book
         self._told: Told = lambda *_: None
@@ -157,8 +159,8 @@ class Reconciling:
         """The day as `batch.closed` would have it, and each payment that counts in the book."""
         sums = Day(counted=self.book)
         async with ReceivedPayments(self._log) as payments:
-            begins = await payments.ends_at(cut_off(self._biller, self._day - timedelta(days=1)))
-            ends = await payments.ends_at(cut_off(self._biller, self._day))
+            begins = await payments.ends_at(self._window.begin)
+            ends = await payments.ends_at(self._window.end)
             self._total = sum(ends.values()) - sum(begins.values())
             async for payment, stamped in counted_before(self._biller, self._day, begins, closed, payments):
                 self.book.before(payment, stamped)
@@ -174,7 +176,7 @@ class Reconciling:
         """What became of the day's payments, from its beginning until now."""
         with TopicReader(self._place, PaymentOutcome.TOPIC, self._clock) as reader:
             ends = reader.ends()
-            begins = reader.offsets_at(cut_off(self._biller, self._day - timedelta(days=1)), ends)
+            begins = reader.offsets_at(self._window.begin, ends)
             self._total += sum(ends.values()) - sum(begins.values())
             reader.read(begins, ends)
             async for _, event in self._decoded(reader):

@@ -3,7 +3,7 @@
 import typer
 
 from services.bus.settings import ConfigurationError
-from services.cli import bif, convert, doctor, export, reconcile, run, schemas, support, tail, topics
+from services.cli import bif, convert, doctor, drift, export, reconcile, run, schemas, support, tail, topics
 from services.cli.output import EXIT_CODES, UNREACHABLE, WRONG_USE, stop
 
 cli = typer.Typer(
@@ -16,6 +16,7 @@ cli = typer.Typer(
 
 cli.command("run")(run.run_service)
 cli.command("doctor")(doctor.run_doctor)
+cli.command("drift", epilog=drift.EXAMPLES)(drift.compare_enrolment)
 cli.command("export", epilog=export.EXAMPLES)(export.export_topic)
 cli.command("reconcile", epilog=reconcile.EXAMPLES)(reconcile.reconcile_day)
 cli.command("support")(support.show_support)

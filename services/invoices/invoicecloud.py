@@ -82,11 +82,13 @@ class Uploaded:
 
 @dataclass(frozen=True, slots=True)
 class Viewed:
-    """An invoice as IC has it: the fields that tell its content."""
+    """An invoice as IC has it: the fields that tell its content, and how its customer is enrolled there."""
 
     content: str | None
     fields: dict[str, Any]
     reference: str | None
+    autopay: bool | None = None
+    paperless: bool | None = None
 
     def is_of(self, invoice: InvoiceIssued) -> bool:
         """Whether IC has this content, by our own reference where IC kept it, else by dates and amounts."""
@@ -244,7 +246,15 @@ class InvoiceCloud:
         fields = {name: found.get(names[name]) for name in _COMPARED}
         if fields["autopay_collection_date"] == empty:
             fields["autopay_collection_date"] = None
-        return Viewed(found.get(names["content"]), fields, reference)
+        customer = found.get(self._contract.request["customer"]) or {}
+        paper = customer.get(self._contract.customer["paper"])
+        return Viewed(
+            found.get(names["content"]),
+            fields,
+            reference,
+            autopay=customer.get(self._contract.customer["autopay"]),
+            paperless=None if paper is None else not paper,
+        )
 
     def _faulted(self, biller: Biller, fault: Fault, invoices: Sequence[InvoiceIssued]) -> Exception:
         """A fault is IC's refusal only where its text is known as one; otherwise nobody knows the effect."""

@@ -7,14 +7,12 @@ until now. What IMT's list lacks is asked for last, so that what is posted meanw
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from aiokafka.errors import KafkaError
 
@@ -23,7 +21,7 @@ from services.bus.billers import Billers
 from services.bus.business_day import business_day
 from services.bus.catalog import load_catalog
 from services.bus.clock import Clock
-from services.bus.codec import Codec, Undecodable
+from services.bus.codec import Codec
 from services.bus.connection import kafka_of
 from services.bus.partitioning import place_of
 from services.bus.partner import PartnerHttp
@@ -34,6 +32,7 @@ from services.bus.settings import Settings
 from services.bus.wire import load_wire
 from services.events import BatchClosed, OffsetRange, PaymentOutcome
 from services.operations.day import day_of
+from services.operations.events_of import events_of
 from services.operations.reconcile_batch import check_batch
 from services.operations.reconcile_book import Book
 from services.operations.reconcile_partner import AT_ONCE, Lists, PartnerBatch
@@ -147,7 +146,7 @@ class Reconciling:
             ends = reader.ends()
             number = place_of(self._biller.slug.encode(), len(ends))
             reader.read({number: reader.offsets_at(BEGINNING, ends)[number]}, ends)
-            async for _, event in self._decoded(reader):
+            async for _, event in events_of(reader, self._log.codec, self._ours, self._read):
                 if isinstance(event, BatchClosed) and event.biller == self._biller.slug:
                     if since <= event.batch_day < self._day:
                         closed.take(event)
@@ -179,26 +178,14 @@ class Reconciling:
             begins = reader.offsets_at(self._window.begin, ends)
             self._total += sum(ends.values()) - sum(begins.values())
             reader.read(begins, ends)
-            async for _, event in self._decoded(reader):
+            async for _, event in events_of(reader, self._log.codec, self._ours, self._read):
                 if isinstance(event, PaymentOutcome) and event.biller == self._biller.slug:
                     begin, end = ranges.get(event.origin_partition, (0, 0))
                     offset = event.origin_offset
                     self.book.settled(event, of_the_day=begin <= offset < end, later=offset >= end)
 
-    async def _decoded(self, reader: TopicReader) -> AsyncIterator[tuple[Any, Any]]:
-        """The biller's events of a topic; what nobody can read is passed over."""
-        keys = (f"{self._biller.slug}/".encode(), self._biller.slug.encode())
-        while not reader.finished:
-            records = await asyncio.to_thread(reader.fetch)
-            for record in records:
-                key = record.key() or b""
-                if record.value() is None or not (key.startswith(keys[0]) or key == keys[1]):
-                    continue  # decoding it would cost more than reading it
-                try:
-                    yield record, await self._log.codec.decode(reader.topic, record.value())
-                except Undecodable:
-                    continue
-            self._read(len(records))
+    def _ours(self, key: bytes) -> bool:
+        return key.partition(b"/")[0] == self._biller.slug.encode()
 
     def _listed(self, payments: int) -> None:
         self._total += payments

@@ -1,13 +1,14 @@
 """The client of IMT's Settings."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from services.bus.billers import Billers
 from services.bus.imt import ImtCalls
 from services.bus.lane import Posted, Rejected
 from services.bus.partner import PartnerHttp
 from services.bus.secrets import Secrets
-from services.bus.wire import Imt, WireError, instant
+from services.bus.wire import Imt, WireError, instant, read_instant
 from services.events import SettingChanged
 
 SERVICE = "imt.settings"
@@ -21,6 +22,7 @@ class Standing:
     value: bool
     change_id: str | None
     reference: str | None
+    applied_at: datetime | None = None
 
 
 class ImtSettings:
@@ -57,14 +59,18 @@ class ImtSettings:
 
     async def read_indicator(self, setting: SettingChanged, number: str) -> Standing | None:
         """How one indicator stands at IMT, or None where it was never set."""
-        reply = await self._calls.call(self._billers[setting.biller], "read_settings", number=number)
+        return (await self.read_all(setting.biller, number)).get(setting.indicator)
+
+    async def read_all(self, biller: str, number: str) -> dict[str, Standing]:
+        """All that was ever set on a number, by our word for the indicator; nothing where IMT has no such."""
+        reply = await self._calls.call(self._billers[biller], "read_settings", number=number)
         record = reply.json()
         if not reply.ok:
             if self._imt.errors.code(record) in _NOT_THERE:
-                return None
+                return {}
             raise reply.refused(f"the look-up was answered with {reply.status}")
         try:
-            return self._standing(record, self._wire.indicators[setting.indicator])
+            return self._standings(record)
         except WireError as error:
             raise reply.refused(str(error)) from None
 
@@ -73,18 +79,26 @@ class ImtSettings:
         imt = self._billers[biller].imt
         return imt.deadline_s + imt.margin_s
 
-    def _standing(self, record: object, indicator: str) -> Standing | None:
+    def _standings(self, record: object) -> dict[str, Standing]:
         items = self._wire.read(record, "items")
         if not isinstance(items, list):
             raise WireError(f"{self._wire.envelope['items']} is not a list")
+        ours = {wire: indicator for indicator, wire in self._wire.indicators.items()}
+        found: dict[str, Standing] = {}
         for item in items:
-            if self._wire.read(item, "indicator") == indicator:
-                return Standing(
-                    value=self._imt.read_flag(self._wire.read(item, "value"), self._wire.names["value"]),
-                    change_id=self._text(item, "change_id"),
-                    reference=self._text(item, "reference"),
-                )
-        return None
+            indicator = ours.get(self._wire.read(item, "indicator"))
+            if indicator is not None and indicator not in found:
+                found[indicator] = self._standing(item)
+        return found
+
+    def _standing(self, item: object) -> Standing:
+        applied = self._wire.read(item, "applied_at")
+        return Standing(
+            value=self._imt.read_flag(self._wire.read(item, "value"), self._wire.names["value"]),
+            change_id=self._text(item, "change_id"),
+            reference=self._text(item, "reference"),
+            applied_at=read_instant(applied, self._wire.reply["applied_at"]) if applied else None,
+        )
 
     def _text(self, item: object, name: str) -> str | None:
         value = self._wire.read(item, name)

@@ -252,7 +252,7 @@ def test_what_is_parked_repeated_in_conflict_or_missing_is_named(elm: Insurer, d
     tomorrow = day + timedelta(days=1)
 
     def settled() -> bool:
-        return elm.reconcile(tomorrow)[1]["differences"].get("conflict") == 1
+        return "conflict" in elm.reconcile(tomorrow)[2]
 
     until(settled, LIMIT_S, "the conflict")
     elm.processes.kill("payments")

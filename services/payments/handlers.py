@@ -23,6 +23,15 @@ from services.payments.imt import Posting, guid_at_imt
 from services.payments.notice import Notice
 
 
+class Named(Protocol):
+    """What a notice, or the fact made of it, names the account by."""
+
+    @property
+    def invoice_number(self) -> str | None: ...
+    @property
+    def account_as_sent(self) -> str | None: ...
+
+
 class Imt(Protocol):
     """What the handlers need of IMT's DataPump Payments; each call raises services.bus.partner's errors."""
 
@@ -67,7 +76,7 @@ def receive_payment(
 
 
 def resolve_account(
-    notice: Notice, biller: Biller, accounts: AccountsView
+    notice: Named, biller: Biller, accounts: AccountsView
 ) -> tuple[str | None, Resolution, tuple[str, ...]]:
     """The account by invoice and by number as typed: one tells which the other means, and where the two
     disagree nobody guesses."""

@@ -35,6 +35,15 @@ class AtImt(Protocol):
     def reference(self) -> str | None: ...
 
 
+class Numbered(Protocol):
+    """What a change, or the fact made of it, names the account by."""
+
+    @property
+    def number(self) -> str: ...
+    @property
+    def number_kind(self) -> NumberKind: ...
+
+
 class Imt(Protocol):
     """What the handlers need of IMT's Settings; each call raises services.bus.partner's errors."""
 
@@ -45,7 +54,7 @@ class Imt(Protocol):
 
 def receive_setting(change: Change, biller: Biller, accounts: AccountsView, at: datetime) -> SettingChanged:
     """The fact of a change, with its account and IMT's own number resolved once and for all."""
-    whose = _whose(change, biller, accounts)
+    whose = find_account(change, biller, accounts)
     account = whose.account if isinstance(whose, Match) else f"?{change.change_id}/{change.indicator}"
     return SettingChanged(
         biller=biller.slug,
@@ -53,7 +62,7 @@ def receive_setting(change: Change, biller: Biller, accounts: AccountsView, at: 
         change_id=change.change_id,
         number=change.number,
         number_kind=change.number_kind,
-        imt_number=_imt_number(change, account, biller, accounts) if isinstance(whose, Match) else None,
+        imt_number=number_at_imt(change, account, biller, accounts) if isinstance(whose, Match) else None,
         indicator=change.indicator,
         value=change.value,
         changed_at=change.changed_at,
@@ -97,7 +106,8 @@ def _on(number: str, change: Change, event: SettingChanged) -> SettingChanged:
     )
 
 
-def _whose(change: Change, biller: Biller, accounts: AccountsView) -> WhoseNumber:
+def find_account(change: Numbered, biller: Biller, accounts: AccountsView) -> WhoseNumber:
+    """The account that a number, as sent, means."""
     if change.number_kind == "policy":
         return accounts.by_policy(biller.slug, change.number)
     return accounts.find_typed(biller, change.number)
@@ -116,7 +126,7 @@ class _PolicyRule:
     strip_leading_zeros: bool = True
 
 
-def _imt_number(change: Change, account: str, biller: Biller, accounts: AccountsView) -> str:
+def number_at_imt(change: Numbered, account: str, biller: Biller, accounts: AccountsView) -> str:
     """The number as IMT writes it: the account's, or that of the policy which was named."""
     known = accounts.by_account(biller.slug, account)
     if change.number_kind == "account" or known is None:

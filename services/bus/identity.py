@@ -99,7 +99,12 @@ def delivery_key(event: Delivered | Outcome, natural: str | None = None) -> byte
     """The 16 bytes of `delivery_id`."""
     if natural is None:
         natural = event.natural_id if isinstance(event, Outcome) else natural_id(event)
-    return _named(f"{_FAMILY[event.TOPIC]}|{event.biller}|{natural}")
+    return named_delivery(_FAMILY[event.TOPIC], event.biller, natural)
+
+
+def named_delivery(family: str, biller: str, natural: str) -> bytes:
+    """The same of what the id is made of; the family is `payment`, `invoice` or `setting`."""
+    return _named(f"{family}|{biller}|{natural}")
 
 
 def digest(*parts: object) -> str:

@@ -21,6 +21,7 @@ from services.operations.parked_records import (
     Tally,
     dollars,
     instant,
+    newness,
     record_of,
     row_of,
 )
@@ -134,7 +135,7 @@ class ParkedFile:
         for outcome in outcomes:
             delivery = delivery_key(outcome)
             before = newest.get(delivery)
-            if before is None or _newness(outcome) >= _newness(before):
+            if before is None or newness(outcome) >= newness(before):
                 newest[delivery] = outcome
         with self._writing():
             self._end(family, ((d, o) for d, o in newest.items() if o.state != "parked"))
@@ -216,7 +217,3 @@ class ParkedFile:
             )
             for biller, family, reason, count, cents, oldest in self._db.execute(asked, values)
         ]
-
-
-def _newness(outcome: Outcome) -> tuple[int, bool]:
-    return outcome.attempt, outcome.state != "parked"

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Literal, get_args
 
-from services.bus.identity import Outcome
+from services.bus.identity import Outcome, named_delivery
 from services.events import PaymentOutcome
 
 Family = Literal["payment", "invoice", "setting"]
@@ -44,6 +44,11 @@ class ParkedRecord:
     partition: int
     offset: int
     settled_at: datetime
+
+    @property
+    def delivery(self) -> bytes:
+        """By which the outcomes of one delivery belong together."""
+        return named_delivery(self.family, self.biller, self.natural_id)
 
     @property
     def unresolved(self) -> bool:
@@ -91,6 +96,11 @@ class Tally:
     count: int
     amount: Decimal | None
     oldest: datetime
+
+
+def newness(outcome: Outcome) -> tuple[int, bool]:
+    """The greater, the newer: by attempt, of one attempt the final one."""
+    return outcome.attempt, outcome.state != "parked"
 
 
 def family_of(outcome: Outcome) -> Family:

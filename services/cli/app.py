@@ -3,7 +3,20 @@
 import typer
 
 from services.bus.settings import ConfigurationError
-from services.cli import bif, convert, doctor, drift, export, reconcile, run, schemas, support, tail, topics
+from services.cli import (
+    bif,
+    convert,
+    doctor,
+    drift,
+    export,
+    parked,
+    reconcile,
+    run,
+    schemas,
+    support,
+    tail,
+    topics,
+)
 from services.cli.output import EXIT_CODES, UNREACHABLE, WRONG_USE, stop
 
 cli = typer.Typer(
@@ -23,6 +36,7 @@ cli.command("support")(support.show_support)
 cli.command("tail", epilog=tail.EXAMPLES)(tail.tail_topic)
 cli.add_typer(bif.cli, name="bif")
 cli.add_typer(convert.cli, name="convert")
+cli.add_typer(parked.cli, name="parked")
 cli.add_typer(schemas.cli, name="schemas")
 cli.add_typer(topics.cli, name="topics")
 

@@ -179,7 +179,9 @@ async def _emit(sources: Sources, going: Sequence[Choice], order: Order, run: st
     except RegistryAway as error:
         raise Unreachable(f"The schema registry does not answer: {error}") from None
     with ExitStack() as opened:
-        writers = {name: opened.enter_context(Reemitter(sources.place, name, run, sources.clock)) for name in topics}
+        writers = {
+            name: opened.enter_context(Reemitter(sources.place, name, run, sources.clock)) for name in topics
+        }
         for choice in going:
             parked, record = choice.parked, choice.record
             key, value = record.key(), record.value()

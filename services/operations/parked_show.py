@@ -52,9 +52,7 @@ async def look_at(sources: Sources, parked: ParkedRecord, told: Told) -> Known:
     )
 
 
-async def _outcomes(
-    sources: Sources, parked: ParkedRecord, since: datetime, told: Told
-) -> list[Outcome]:
+async def _outcomes(sources: Sources, parked: ParkedRecord, since: datetime, told: Told) -> list[Outcome]:
     """Of its natural id, in the order of its key's partition; nothing else is decoded."""
     topic = OUTCOMES[parked.family].TOPIC
     codec = Codec({topic: sources.catalog[topic].schema}, sources.registry)

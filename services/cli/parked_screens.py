@@ -1,0 +1,324 @@
+"""How parked deliveries look on a terminal, and as JSON; accounts hidden unless they may be seen."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from services.bus.catalog import Topic
+from services.bus.log import mask_account
+from services.cli.records import as_text, readable
+from services.operations.parked_reasons import meaning_of
+from services.operations.parked_records import ParkedRecord, Tally
+from services.operations.personal_data import masked
+
+if TYPE_CHECKING:
+    from services.bus.identity import Outcome
+    from services.operations.parked_acts import Came, Wish
+    from services.operations.parked_plan import Choice
+    from services.operations.parked_show import Known
+
+WIDE = 120
+"""From so many columns on each thing has one of its own."""
+NO_ACCOUNT = "not known"
+
+
+def print_line(told: Mapping[str, object]) -> None:
+    """One JSON object on stdout."""
+    sys.stdout.write(json.dumps(told, default=as_text, ensure_ascii=False) + "\n")
+
+
+def show_list(
+    found: Sequence[ParkedRecord],
+    tallies: Sequence[Tally],
+    now: datetime,
+    zone: tzinfo,
+    *,
+    personal_data: bool,
+) -> None:
+    """What is parked, and the total of all that match."""
+    if not tallies:
+        print("Nothing is parked.")
+        return
+    console = _console()
+    wide = console.width >= WIDE
+    table = _table(
+        ["age", "biller", "id", *(["kind", "account", "since"] if wide else []), "amount", "reason"]
+    )
+    table.columns[2].no_wrap = True
+    for each in found:
+        account = account_of(each.account, personal_data)
+        name = each.natural_id if wide else f"{each.natural_id}\n{each.family}, account {account}"
+        more = [each.family, account, _at(each.settled_at, zone)] if wide else []
+        _row(table, age(now - each.settled_at), each.biller, name, *more, _money(each.amount), each.reason)
+    console.print(table)
+    count, amount = sum(t.count for t in tallies), sum((t.amount or Decimal(0) for t in tallies), Decimal(0))
+    reasons: Counter[str] = Counter()
+    for tally in tallies:
+        reasons[tally.reason] += tally.count
+    oldest = min(t.oldest for t in tallies)
+    told = ", ".join(f"{_plain(reason)} {number}" for reason, number in reasons.most_common())
+    print(f"{count} parked, payments of {amount:,.2f} USD; {told}.")
+    print(f"The oldest since {_at(oldest, zone)} ({age(now - oldest)}); times in {zone}.")
+
+
+def as_object(parked: ParkedRecord, now: datetime, *, personal_data: bool) -> dict[str, object]:
+    """As JSON."""
+    return {
+        "id": parked.natural_id,
+        "kind": parked.family,
+        "biller": parked.biller,
+        "account": _account_or_none(parked.account, personal_data),
+        "amount": parked.amount,
+        "tender": parked.tender,
+        "product": parked.product,
+        "batch_day": parked.batch_day,
+        "reason": parked.reason,
+        "detail": parked.detail,
+        "attempt": parked.attempt,
+        "never_sent": parked.never_sent,
+        "parked_at": parked.settled_at,
+        "age_s": round((now - parked.settled_at).total_seconds()),
+        "event_id": parked.event_id,
+        "topic": parked.topic,
+        "partition": parked.partition,
+        "offset": parked.offset,
+    }
+
+
+def show_known(
+    known: Known, catalog: Mapping[str, Topic], now: datetime, zone: tzinfo, *, personal_data: bool
+) -> None:
+    """All of one, in the order in which a person asks."""
+    parked, meaning = known.parked, meaning_of(known.parked.reason)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    since = f"{_at(parked.settled_at, zone)} ({age(now - parked.settled_at)})"
+    _row(table, "parked", f"{parked.family} {parked.natural_id} of {parked.biller}, since {since}")
+    _row(table, "reason", f"{parked.reason}: {parked.detail or ''}".rstrip(": "))
+    _row(table, "", meaning.means)
+    _row(table, "what to do", meaning.advice)
+    _row(table, "a retry", _would(known.retry))
+    for name, value in _fact(known, catalog, personal_data).items():
+        _row(table, "" if name != "account" else "the fact", f"{name} = {_value(value, zone)}")
+    if known.fact is None:
+        _row(table, "the fact", known.retry.why)
+    place = f"{parked.topic} {parked.partition}@{parked.offset}"
+    _row(table, "stands at", f"{place}, taken {_at(known.taken, zone)}" if known.taken else place)
+    for number, outcome in enumerate(known.outcomes):
+        _row(table, "" if number else "outcomes", _outcome(outcome, zone))
+    if known.says is not None:
+        says, told = known.says, _told(known, personal_data)
+        _row(table, f"{says.partner} now", f"{says.verdict}: {says.said}")
+        if told:
+            _row(table, "", ", ".join(f"{name} = {_value(value, zone)}" for name, value in told.items()))
+    _console().print(table)
+    print(f"Times in {zone}.")
+
+
+def known_object(known: Known, catalog: Mapping[str, Topic], *, personal_data: bool) -> Any:
+    """As JSON."""
+    parked, meaning, says = known.parked, meaning_of(known.parked.reason), known.says
+    told = {
+        **as_object(parked, parked.settled_at, personal_data=personal_data),
+        "means": meaning.means,
+        "what_to_do": meaning.advice,
+        "retry": {"would": known.retry.does, "why": known.retry.why},
+        "fact": _fact(known, catalog, personal_data) or None,
+        "taken_at": known.taken,
+        "outcomes": [_outcome_object(outcome) for outcome in known.outcomes],
+        "partner": None
+        if says is None
+        else {
+            "name": says.partner,
+            "verdict": says.verdict,
+            "said": says.said,
+            "has": _told(known, personal_data),
+        },
+    }
+    del told["age_s"]
+    return json.loads(json.dumps(told, default=as_text))
+
+
+def show_plan(choices: Sequence[Choice], wish: Wish) -> None:
+    """What would be done with each."""
+    if not choices:
+        print("Nothing that is parked matches.")
+        return
+    table = _table(["biller", "id", "reason", "would be", "why"])
+    table.columns[1].no_wrap = True
+    for each in choices:
+        _row(table, each.parked.biller, each.parked.natural_id, each.parked.reason, *_plan_words(each))
+    console = _console()
+    console.print(table)
+    counts = Counter(_plan_words(each)[0] for each in choices)
+    told = ", ".join(f"{words} {number}" for words, number in counts.most_common())
+    print(f"{len(choices)} parked: {told}.")
+    if any(each.does != "cannot" for each in choices):
+        print(f'Nothing was done; to {wish} them, add --yes --reason "...".')
+
+
+def plan_object(choice: Choice) -> dict[str, object]:
+    """As JSON."""
+    return _chosen_object(choice) | {"would": choice.does, "why": choice.why}
+
+
+def show_came(came: Sequence[Came], wish: Wish) -> None:
+    """What came of each."""
+    if not came:
+        print("Nothing that is parked matches.")
+        return
+    table = _table(["biller", "id", "was parked as", "now", "why"])
+    table.columns[1].no_wrap = True
+    for each in came:
+        parked = each.choice.parked
+        _row(table, parked.biller, parked.natural_id, parked.reason, each.result, each.why)
+    _console().print(table)
+    counts = Counter(each.result for each in came)
+    print(f"{wish}: {len(came)} = {' + '.join(f'{n} {result}' for result, n in counts.most_common())}.")
+    if counts["not answered yet"]:
+        print("What is not answered is on the bus: the service does it as soon as it can; look again later.")
+
+
+def came_object(came: Came) -> dict[str, object]:
+    """As JSON."""
+    outcome = came.outcome
+    return _chosen_object(came.choice) | {
+        "result": came.result,
+        "why": came.why or None,
+        "new_attempt": outcome.attempt if outcome else None,
+        "reference": outcome.partner_reference if outcome else None,
+    }
+
+
+def account_of(account: str, personal_data: bool) -> str:
+    """For a person."""
+    return _account_or_none(account, personal_data) or NO_ACCOUNT
+
+
+def age(since: timedelta) -> str:
+    """In at most two units: `3 d 4 h`, `12 min`."""
+    seconds = max(0, int(since.total_seconds()))
+    days, hours, minutes = seconds // 86_400, seconds // 3600 % 24, seconds // 60 % 60
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min" if minutes else f"{seconds} s"
+
+
+def _account_or_none(account: str, personal_data: bool) -> str | None:
+    if account.startswith("?"):
+        return None
+    return account if personal_data else mask_account(account)
+
+
+def _chosen_object(choice: Choice) -> dict[str, object]:
+    parked, resolved = choice.parked, choice.resolved
+    return {
+        "id": parked.natural_id,
+        "kind": parked.family,
+        "biller": parked.biller,
+        "reason": parked.reason,
+        "attempt": parked.attempt,
+        "amount": parked.amount,
+        "to_account": mask_account(resolved.account) if resolved else None,
+    }
+
+
+def _plan_words(choice: Choice) -> tuple[str, str]:
+    to = f", {mask_account(choice.resolved.account)}" if choice.resolved else ""
+    words = {
+        "deliver": "delivered",
+        "ask first": "asked first",
+        "dismiss": "dismissed",
+        "cannot": "left as it is",
+    }
+    return words[choice.does], choice.why + to
+
+
+def _would(choice: Choice) -> str:
+    words, why = _plan_words(choice)
+    return f"would be {words}: {why}" if choice.does != "cannot" else f"is not possible: {why}"
+
+
+def _fact(known: Known, catalog: Mapping[str, Topic], personal_data: bool) -> dict[str, Any]:
+    """What the fact says, without what is empty; its account first."""
+    if known.fact is None:
+        return {}
+    record = known.fact.as_record()
+    told = record if personal_data else masked(catalog[known.fact.TOPIC].schema, record)
+    if known.parked.unresolved:
+        told["account"] = NO_ACCOUNT
+    if record.get("candidates") and not personal_data:
+        told["candidates"] = [mask_account(candidate) for candidate in record["candidates"]]
+    first = {"account": told.pop("account")}
+    return first | {name: value for name, value in told.items() if value not in (None, "", (), [])}
+
+
+def _told(known: Known, personal_data: bool) -> dict[str, object]:
+    """What the partner has, by name."""
+    says = known.says
+    if says is None:
+        return {}
+    account = {"account": account_of(says.account, personal_data)} if says.account else {}
+    return account | {name: value for name, value in says.told.items() if value is not None}
+
+
+def _outcome(outcome: Outcome, zone: tzinfo) -> str:
+    more = [outcome.reason, outcome.detail, outcome.partner_reference]
+    told = "; ".join(each for each in more if each)
+    return f"{outcome.attempt}. {outcome.state} {_at(outcome.settled_at, zone)}{f' ({told})' if told else ''}"
+
+
+def _outcome_object(outcome: Outcome) -> dict[str, object]:
+    return {
+        "attempt": outcome.attempt,
+        "state": outcome.state,
+        "reason": outcome.reason,
+        "detail": outcome.detail,
+        "never_sent": outcome.never_sent,
+        "looked_up": outcome.looked_up,
+        "reference": outcome.partner_reference,
+        "settled_at": outcome.settled_at,
+    }
+
+
+def _at(instant: datetime, zone: tzinfo) -> str:
+    return instant.astimezone(zone).isoformat(" ", "seconds").replace("+00:00", "Z")
+
+
+def _money(amount: Decimal | None) -> str:
+    return "" if amount is None else f"{amount:,.2f}"
+
+
+def _value(value: object, zone: tzinfo) -> str:
+    return readable(value, zone)
+
+
+def _plain(text: str) -> str:
+    """Nothing in it that a terminal would obey; line ends of ours stay."""
+    return "\n".join(readable(line, UTC)[1:-1] for line in text.split("\n"))
+
+
+def _row(table: Table, *cells: str) -> None:
+    table.add_row(*(escape(_plain(cell)) for cell in cells))
+
+
+def _table(columns: Sequence[str]) -> Table:
+    return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 240, highlight=False)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 WIDE = 120
 """From so many columns on each thing has one of its own."""
-NO_ACCOUNT = "not known"
+NO_ACCOUNT = "account not known"
 
 
 def print_line(told: Mapping[str, object]) -> None:
@@ -52,15 +52,16 @@ def show_list(
         return
     console = _console()
     wide = console.width >= WIDE
-    table = _table(
-        ["age", "biller", "id", *(["kind", "account", "since"] if wide else []), "amount", "reason"]
-    )
-    table.columns[2].no_wrap = True
+    more = ["kind", "account", "since", "reason"] if wide else []
+    table = _table(["age", "biller", "id", *more, "amount"])
+    for column in table.columns:
+        column.no_wrap, column.overflow = column.header not in ("id", "reason"), "fold"
     for each in found:
         account = account_of(each.account, personal_data)
-        name = each.natural_id if wide else f"{each.natural_id}\n{each.family}, account {account}"
-        more = [each.family, account, _at(each.settled_at, zone)] if wide else []
-        _row(table, age(now - each.settled_at), each.biller, name, *more, _money(each.amount), each.reason)
+        told = [each.family, account, _at(each.settled_at, zone), each.reason]
+        name = each.natural_id if wide else f"{each.natural_id}\n{each.family}, {account}, {each.reason}"
+        cells = [age(now - each.settled_at), each.biller, name, *(told if wide else []), _money(each.amount)]
+        _row(table, *cells)
     console.print(table)
     count, amount = sum(t.count for t in tallies), sum((t.amount or Decimal(0) for t in tallies), Decimal(0))
     reasons: Counter[str] = Counter()
@@ -309,7 +310,8 @@ def _value(value: object, zone: tzinfo) -> str:
 
 def _plain(text: str) -> str:
     """Nothing in it that a terminal would obey; line ends of ours stay."""
-    return "\n".join(readable(line, UTC)[1:-1] for line in text.split("\n"))
+    lines = text.split("\n")
+    return "\n".join(line if line.isprintable() else readable(line, UTC)[1:-1] for line in lines)
 
 
 def _row(table: Table, *cells: str) -> None:

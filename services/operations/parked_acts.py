@@ -125,7 +125,7 @@ async def _audited(
 
 def _act(biller: str, going: Iterable[Choice], order: Order, run: str) -> Act:
     of_it = [each.parked for each in going if each.parked.biller == biller]
-    kinds = Counter(f"{each.family} {each.reason}" for each in of_it)
+    kinds = Counter(f"{each.family} {each.reason.partition(':')[0]}" for each in of_it)
     what = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     names = f": {', '.join(each.natural_id for each in of_it)}" if len(of_it) <= NAMED else ""
     return Act(

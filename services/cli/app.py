@@ -10,6 +10,7 @@ from services.cli import (
     drift,
     export,
     parked,
+    pause,
     reconcile,
     run,
     schemas,
@@ -32,6 +33,8 @@ cli.command("doctor")(doctor.run_doctor)
 cli.command("drift", epilog=drift.EXAMPLES)(drift.compare_enrolment)
 cli.command("export", epilog=export.EXAMPLES)(export.export_topic)
 cli.command("reconcile", epilog=reconcile.EXAMPLES)(reconcile.reconcile_day)
+cli.command("pause", epilog=pause.PAUSE_EXAMPLES)(pause.pause_deliveries)
+cli.command("resume", epilog=pause.RESUME_EXAMPLES)(pause.resume_deliveries)
 cli.command("support")(support.show_support)
 cli.command("tail", epilog=tail.EXAMPLES)(tail.tail_topic)
 cli.add_typer(bif.cli, name="bif")

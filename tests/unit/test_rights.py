@@ -16,6 +16,7 @@ from services.bus.service import Service, faust_app, open_bus
 from services.bus.settings import ROOT, load_settings
 from services.cli.app import cli
 from services.events import OperationAudited, PauseCurrent
+from services.operations.pausing import CLOCKS
 
 CATALOG = load_catalog(ROOT / "schemas")
 RIGHTS = rights_of(CATALOG)
@@ -61,6 +62,9 @@ def test_a_service_may_what_it_is_built_of_and_no_more(name: str, tmp_path: Path
     assert writes(name) == facts | {f"{topic}.dlq" for topic in buried if CATALOG[topic].dlq}
     assert groups(name) == joined
     assert {right.resource for right in RIGHTS[name]} == {"topic", "group"}
+    assert {clock.name for clock in service.clocks if clock.calls_partner} <= set(
+        CLOCKS
+    )  # each can be paused
 
 
 def built(name: str, folder: Path) -> tuple[Service, str]:

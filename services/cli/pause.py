@@ -1,0 +1,165 @@
+"""`billbus pause` and `billbus resume`: holding deliveries back for a while, and letting them go on."""
+
+import asyncio
+from datetime import UTC, tzinfo
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.bus.catalog import load_catalog
+from services.bus.clock import Clock
+from services.bus.pauses import ALL
+from services.bus.settings import Settings, load_settings
+from services.cli.acting import Reason, Yes, operator_of, require_reason
+from services.cli.billers import named_biller
+from services.cli.output import FINE, WRONG_USE, AsJson, print_json, stop
+from services.cli.records import as_text, readable
+from services.events import PausedLane
+
+if TYPE_CHECKING:
+    from services.operations.pausing import Change, Wish
+
+PAUSE_EXAMPLES = """Two examples:
+
+  billbus pause acme --reason "IMT maintenance until 06:00" --yes
+
+  billbus pause --all --lane payments.post --reason "IMT restores a backup" --yes"""
+RESUME_EXAMPLES = """Two examples:
+
+  billbus resume acme --reason "IMT is back" --yes
+
+  billbus resume --all --lane payments.post --reason "the backup is in place" --yes"""
+
+OfBiller = Annotated[str, typer.Argument(metavar="[BILLER]", help="The biller's slug; or --all.")]
+Every = Annotated[bool, typer.Option("--all", help="Every biller, also one that is new.")]
+OfLane = Annotated[
+    str,
+    typer.Option(
+        help="Only this lane, such as payments.post, or this clock: poll, recheck. Default: all that calls "
+        "the biller's partners."
+    ),
+]
+
+
+def pause_deliveries(
+    biller: OfBiller = "",
+    every: Every = False,
+    lane: OfLane = "",
+    reason: Reason = "",
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send nothing of a biller to its partners until it is resumed; what comes in is taken as ever.
+
+    Exit code 0: paused, or was already, or shown; 2: wrong use; 3: unreachable.
+    """
+    _run(biller, every, lane, reason, yes, as_json, paused=True)
+
+
+def resume_deliveries(
+    biller: OfBiller = "",
+    every: Every = False,
+    lane: OfLane = "",
+    reason: Reason = "",
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let deliveries go on that were paused: each is made once, in order within an account.
+
+    Without --lane every pause of the biller ends. Exit code 0: they go on, or did already, or shown; 2:
+    wrong use; 3: unreachable.
+    """
+    _run(biller, every, lane, reason, yes, as_json, paused=False)
+
+
+def _run(biller: str, every: bool, lane: str, reason: str, yes: bool, as_json: bool, *, paused: bool) -> None:
+    from services.operations.pausing import wish_of
+
+    if bool(biller) == every:
+        stop(WRONG_USE, "Name one biller, or give --all for every one.")
+    require_reason(yes=yes, reason=reason)
+    settings = load_settings()
+    wish = wish_of(settings, biller or ALL, lane or ALL, paused=paused)
+    change = asyncio.run(_change(settings, wish, reason.strip(), yes))
+    if as_json:
+        print_json(_object(change))
+    else:
+        zone = named_biller(settings.billers, biller, settings.partners).timezone if biller else UTC
+        for sentence in _sentences(change, zone):
+            typer.echo(sentence)
+    raise SystemExit(FINE)
+
+
+async def _change(settings: Settings, wish: "Wish", reason: str, yes: bool) -> "Change":
+    from services.operations.pausing import open_pauses
+
+    async with open_pauses(settings, load_catalog(settings.schemas), Clock()) as desk:
+        return await (desk.act(wish, operator_of(settings), reason) if yes else desk.look(wish))
+
+
+def _object(change: "Change") -> dict[str, Any]:
+    return {
+        "biller": change.wish.biller,
+        "lane": change.wish.lane,
+        "wish": "pause" if change.wish.paused else "resume",
+        "state": ("done" if change.done else "would be done") if change.needed else "nothing to do",
+        "before": [_pause(change.wish.biller, each) for each in change.before],
+        "after": [_pause(change.wish.biller, each) for each in change.after],
+        "still_held_by": [_pause(biller, each) for biller, each in change.still],
+    }
+
+
+def _pause(biller: str, pause: PausedLane) -> dict[str, str]:
+    return {
+        "biller": biller,
+        "lane": pause.lane,
+        "operator": pause.operator,
+        "reason": pause.reason,
+        "since": as_text(pause.since),
+    }
+
+
+def _sentences(change: "Change", zone: tzinfo) -> list[str]:
+    wish = change.wish
+    said = [_pausing(change, zone) if wish.paused else _resuming(change)]
+    for biller, pause in change.still:
+        whose = "all billers" if biller == ALL else biller
+        what = "everything" if pause.lane == ALL else pause.lane
+        way = "--all" if biller == ALL else biller
+        lane = "" if pause.lane == ALL else f" --lane {pause.lane}"
+        said.append(
+            f"It is still held: {what} of {whose} is paused{_why(pause, zone)}; billbus resume {way}{lane}"
+        )
+    if change.needed and not change.done:
+        said.append("Nothing was done; add --yes to do it.")
+    return said
+
+
+def _pausing(change: "Change", zone: tzinfo) -> str:
+    wish = change.wish
+    if not change.needed:
+        (there,) = (each for each in change.after if each.lane == wish.lane)
+        return f"{wish.target} is paused already{_why(there, zone)}."
+    if not change.done:
+        return f"{wish.target} would be paused."
+    (made,) = (each for each in change.after if each.lane == wish.lane)
+    way = "--all" if wish.biller == ALL else wish.biller
+    lane = "" if wish.lane == ALL else f" --lane {wish.lane}"
+    return f"{wish.target} is paused{_why(made, zone)}; it stays so until: billbus resume {way}{lane}"
+
+
+def _resuming(change: "Change") -> str:
+    wish = change.wish
+    if not change.needed:
+        return f"{wish.target} is not paused."
+    ended = [each for each in change.before if each not in change.after]
+    what = ", ".join("everything" if each.lane == ALL else each.lane for each in ended)
+    whose = "all billers" if wish.biller == ALL else wish.biller
+    return f"{whose}: {what} {'goes on' if change.done else 'would go on'}."
+
+
+def _why(pause: PausedLane, zone: tzinfo) -> str:
+    """Who, when and why; what a person typed is shown with nothing in it that a terminal would obey."""
+    told = f" by {readable(pause.operator, zone)[1:-1]}" if pause.operator else ""
+    reason = f": {readable(pause.reason, zone)[1:-1]}" if pause.reason else ""
+    return f"{told} since {as_text(pause.since, zone)}{reason}"

@@ -14,7 +14,12 @@ from services.bus.rights import Right, rights_of
 from services.bus.settings import ConfigurationError, Settings
 
 ANSWER_S = 20.0
-NEEDED = {"Read": AclOperation.READ, "Write": AclOperation.WRITE}
+NEEDED = {
+    "Read": AclOperation.READ,
+    "Write": AclOperation.WRITE,
+    "Describe": AclOperation.DESCRIBE,
+    "DescribeConfigs": AclOperation.DESCRIBE_CONFIGS,
+}
 
 
 def require_rights(settings: Settings, catalog: Mapping[str, Topic]) -> None:

@@ -31,6 +31,7 @@ cli = typer.Typer(
 cli.command("run")(run.run_service)
 cli.command("doctor")(doctor.run_doctor)
 cli.command("drift", epilog=drift.EXAMPLES)(drift.compare_enrolment)
+cli.command("doctor", epilog=doctor.EXAMPLES)(doctor.run_doctor)
 cli.command("export", epilog=export.EXAMPLES)(export.export_topic)
 cli.command("reconcile", epilog=reconcile.EXAMPLES)(reconcile.reconcile_day)
 cli.command("pause", epilog=pause.PAUSE_EXAMPLES)(pause.pause_deliveries)

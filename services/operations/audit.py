@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 from services.bus.catalog import Topic
 from services.bus.clock import Clock
@@ -38,7 +40,23 @@ class Audit:
 
     async def told(self, act: Act, result: str) -> None:
         """Returns once the bus has acknowledged it; raises Unreachable."""
-        event = OperationAudited(
+        try:
+            await self._publisher.publish(self._event(act, result))
+        except NotAcknowledged as error:
+            raise Unreachable(f"Kafka did not take the audit record: {error}") from None
+
+    async def stamped(self, act: Act, result: str) -> datetime:
+        """As `told`; answers when the broker took it, by the broker's clock, to the millisecond."""
+        handed = await self._publisher.hand_over([self._event(act, result)])
+        (failure,) = await self._publisher.acknowledged(handed)
+        if failure is not None:
+            raise Unreachable(f"Kafka did not take the audit record: {failure}")
+        ((_, future),) = handed.waiting
+        stored: Any = future.result()
+        return datetime.fromtimestamp(stored.timestamp / 1000, UTC)
+
+    def _event(self, act: Act, result: str) -> OperationAudited:
+        return OperationAudited(
             biller=act.biller,
             operator=act.operator,
             action=act.action,
@@ -47,10 +65,6 @@ class Audit:
             result=result,
             at=self._clock.now(),
         )
-        try:
-            await self._publisher.publish(event)
-        except NotAcknowledged as error:
-            raise Unreachable(f"Kafka did not take the audit record: {error}") from None
 
 
 @asynccontextmanager

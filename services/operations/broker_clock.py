@@ -3,16 +3,10 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from aiokafka import AIOKafkaProducer
-
 from services.bus.catalog import Topic
 from services.bus.clock import Clock
-from services.bus.codec import Codec
-from services.bus.connection import aiokafka_client, kafka_of
-from services.bus.identity import key
-from services.bus.registry import Registry
 from services.bus.settings import Settings
-from services.events import OperationAudited
+from services.operations.audit import Act, auditing
 
 
 async def skew_s(
@@ -20,38 +14,20 @@ async def skew_s(
 ) -> tuple[float, float]:
     """Seconds by which our clock is ahead of the broker's (negative: behind), and the doubt in it.
 
-    Writes an audit record that says who asked. Raises what the Kafka client raises.
+    Writes two audit records that say who asked. Raises Unreachable, and what the Kafka client raises.
     """
-    schema = {OperationAudited.TOPIC: catalog[OperationAudited.TOPIC].schema}
-    registry = Registry(settings.registry)
-    codec = Codec(schema, registry)
-    try:
-        await codec.start()
-    finally:
-        registry.close()
-    event = OperationAudited(
-        operator=operator,
-        action="doctor",
-        target="broker clock",
-        reason="checks of billbus doctor",
-        result="asked",
-        at=clock.now(),
-    )
-    producer = AIOKafkaProducer(**aiokafka_client(kafka_of(settings)), acks="all", request_timeout_ms=10_000)
-    await producer.start()
-    try:
-        value, record_key = codec.encode(event), key(event).encode()
-        # the first send also fetches metadata, so only the second is timed
-        await producer.partitions_for(event.TOPIC)
+    act = Act(operator=operator, action="doctor", target="broker clock", reason="checks of billbus doctor")
+    async with auditing(settings, catalog, clock) as audit:
+        # the first one also fetches metadata and connects, so only the second is timed
+        await audit.told(act, "begun")
         sent = clock.now()
-        stamped = await producer.send_and_wait(event.TOPIC, value, record_key)
+        stamped = await audit.stamped(act, "compared")
         received = clock.now()
-    finally:
-        await producer.stop()
-    return _compare(sent, stamped.timestamp / 1000, received)
+    return compare(sent, stamped, received)
 
 
-def _compare(sent: datetime, stamped: float, received: datetime) -> tuple[float, float]:
+def compare(sent: datetime, stamped: datetime, received: datetime) -> tuple[float, float]:
+    """How far ahead the clock is that told `sent` and `received`, and by how much that may be wrong."""
     ours = (sent.timestamp() + received.timestamp()) / 2
     # a stamp has whole milliseconds
-    return ours - stamped, (received - sent).total_seconds() / 2 + 0.001
+    return ours - stamped.timestamp(), (received - sent).total_seconds() / 2 + 0.001

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from uuid import UUID
 
 from services.bus.billers import Biller, Billers
-from services.bus.partner import Outage, PartnerError, PartnerHttp
+from services.bus.clock import Clock
+from services.bus.partner import Outage, PartnerError, PartnerHttp, Reply
 from services.bus.secrets import Secrets
 from services.bus.settings import Settings
 from services.bus.wire import Imt, load_wire
@@ -24,21 +26,41 @@ class Trouble:
     reached: bool
 
 
-async def ask_partners(settings: Settings, billers: Billers) -> dict[str, Trouble | None]:
-    """For each service of each biller, by name: None where it answers, else what is wrong with it."""
+@dataclass(frozen=True)
+class Answer:
+    """Of one service: its trouble, if any, the name of the secret that it was asked with, and by how many
+    seconds its clock is ahead of ours (None where it does not tell its time)."""
+
+    secret: str
+    trouble: Trouble | None = None
+    ahead_s: float | None = None
+
+
+async def ask_partners(settings: Settings, billers: Billers, clock: Clock) -> dict[str, Answer]:
+    """What each service of each biller answers, by name, such as `acme Settings`."""
     secrets = Secrets(settings.secrets)
     imt = load_wire(settings.schemas).imt
     contract, soap = load_contract(settings.partners)
     plain = [biller.slug for biller in billers.values() if biller.plain_http]
     async with PartnerHttp(limit=4, plain_http=plain) as http:
         invoice_cloud = InvoiceCloud(http, billers, secrets, contract, soap)
-        asked: dict[str, Awaitable[object]] = {}
+        asked: dict[str, Awaitable[Answer]] = {}
         for biller in billers.values():
             headers = imt.auth.headers(secrets.get(biller.imt.token))
             for service, url in harmless(biller, imt).items():
-                asked[f"{biller.slug} {service}"] = _ask(http, biller, service, url, headers)
-            asked[f"{biller.slug} InvoiceCloud"] = invoice_cloud.view(biller.slug, NOBODY)
-        answers = await asyncio.gather(*(_answer(question) for question in asked.values()))
+                question = http.request(
+                    "GET",
+                    url,
+                    biller=biller.slug,
+                    service=service,
+                    headers=headers,
+                    deadline_s=biller.imt.deadline_s,
+                )
+                asked[f"{biller.slug} {service}"] = _answer(question, biller.imt.token, clock)
+            view = invoice_cloud.view(biller.slug, NOBODY)
+            key = biller.invoice_cloud.web_service_key
+            asked[f"{biller.slug} InvoiceCloud"] = _answer(view, key, clock)
+        answers = await asyncio.gather(*asked.values())
     return dict(zip(asked, answers, strict=True))
 
 
@@ -55,15 +77,18 @@ def harmless(biller: Biller, imt: Imt) -> dict[str, str]:
     }
 
 
-async def _ask(http: PartnerHttp, biller: Biller, service: str, url: str, headers: dict[str, str]) -> object:
-    return await http.request(
-        "GET", url, biller=biller.slug, service=service, headers=headers, deadline_s=biller.imt.deadline_s
-    )
-
-
-async def _answer(question: Awaitable[object]) -> Trouble | None:
+async def _answer(question: Awaitable[object], secret: str, clock: Clock) -> Answer:
     try:
-        await question
+        reply = await question
     except PartnerError as error:
-        return Trouble(error.reason, reached=isinstance(error, Outage) and not error.never_sent)
-    return None
+        reached = isinstance(error, Outage) and not error.never_sent
+        return Answer(secret, Trouble(error.reason, reached))
+    return Answer(secret, ahead_s=_ahead_s(reply, clock) if isinstance(reply, Reply) else None)
+
+
+def _ahead_s(reply: Reply, clock: Clock) -> float | None:
+    try:
+        told = parsedate_to_datetime(reply.headers.get("date", ""))
+    except ValueError:
+        return None
+    return None if told.tzinfo is None else (told - clock.now()).total_seconds()

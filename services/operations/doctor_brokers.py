@@ -1,5 +1,6 @@
 """Checks of the brokers: whether they let us in, their own settings, and the copies of our topics."""
 
+import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -16,7 +17,8 @@ from services.bus.settings import ConfigurationError, Settings
 from services.operations.doctor_finding import Finding
 
 PROMPT_SESSION_MS = 3000
-ANSWER_S = 15.0
+ANSWER_S, LOOK_S = 15.0, 1.0
+REFUSED = (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL)
 GRANT = (
     "`billbus topics rights` shows what each user needs; an administrator runs: billbus topics grant --yes"
 )
@@ -40,7 +42,7 @@ def check_broker(settings: Settings, catalog: Mapping[str, Topic]) -> list[Findi
     # a refused login is told to the callback alone; the call itself only times out
     admin = AdminClient({**client, "log_level": 0, "error_cb": heard.append})
     try:
-        cluster = admin.list_topics(timeout=BROKER_DEADLINE_S)
+        cluster = _cluster(admin, heard)
         findings = [Finding("broker", "fine", f"{len(cluster.brokers)} broker(s) at {settings.bootstrap}")]
         for number, values in _stated(admin, ConfigResource.Type.BROKER, map(str, cluster.brokers)).items():
             findings += broker_settings(number, values, settings, catalog)
@@ -50,8 +52,19 @@ def check_broker(settings: Settings, catalog: Mapping[str, Topic]) -> list[Findi
         least = {name: int(values.get("min.insync.replicas", 1)) for name, values in stated.items()}
         return [*findings, *copies(ours, least), *_rights(admin, settings, catalog)]
     except KafkaException as error:
-        admin.poll(0)
         return [not_answered("broker", settings, error, heard)]
+
+
+def _cluster(admin: AdminClient, heard: Collection[KafkaError]) -> Any:
+    """The cluster's metadata; a refused login ends the question at once, what is away only in time."""
+    deadline = time.monotonic() + BROKER_DEADLINE_S
+    while True:
+        try:
+            return admin.list_topics(timeout=LOOK_S)
+        except KafkaException:
+            admin.poll(0)
+            if time.monotonic() >= deadline or any(each.code() in REFUSED for each in heard):
+                raise
 
 
 def not_answered(

@@ -47,6 +47,16 @@ WORDS: Mapping[str, tuple[str, str]] = {
 KINDS = tuple(WORDS)
 NOTES = ("late", "from_another_day")
 """Kinds that are told and are as they should be."""
+AT_IMT = (
+    "lost_at_imt",
+    "doubled_at_imt",
+    "wrong_amount",
+    "wrong_account",
+    "wrong_day",
+    "not_ours",
+    "at_imt_not_posted",
+)
+"""Kinds in which IMT's list is not what we hold."""
 STATES = ("posted", "refused", "dismissed", "parked", "missing")
 
 

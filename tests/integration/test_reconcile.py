@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
 import yaml
 from typer.testing import CliRunner
 
-from deploy.local.processes import DEMO_BILLERS, Processes
+from deploy.local.processes import Processes
 from services.bus.billers import read_biller
 from services.bus.business_day import cut_off
 from services.bus.secrets import Secrets
@@ -25,10 +25,10 @@ from services.bus.service import open_bus
 from services.bus.settings import load_settings
 from services.bus.support import SupportMatrix
 from services.cli.app import cli
-from services.events import AccountCurrent
 from services.payments.batches import MARGIN, BatchClock, ClosedBatches
 from tests.deadline import until
 from tests.on_the_bus import publish
+from tests.own_biller import control, know, seed, state_biller
 from tests.stacks import Addresses
 from tests.unit.payments_sample import PARTNERS, a_payment
 
@@ -37,69 +37,27 @@ GOOD = 12
 
 
 class Insurer:
-    """A biller of its own, so that its log has nothing of other tests; its local time is about noon."""
+    """A biller of its own with payments and the sandbox, and the operator's commands on it."""
 
     def __init__(self, stack: Addresses, folder: Path) -> None:
         self.stack = stack
         self.slug = f"elm-{int(time.time())}"
         self.accounts = [f"{n:010d}" for n in range(1, GOOD + 1)]
-        self.billers = folder / "stated"
+        self.billers, self.moved = folder / "stated", folder / "moved"
         self.billers.mkdir()
-        zone = f"Etc/GMT{datetime.now(UTC).hour - 12:+d}"  # the sign is the wrong way round in these names
-        self.state(self.billers, timezone=zone, cut_off="23:00")
+        self.moved.mkdir()
+        self.stated = yaml.safe_load(state_biller(self.billers, self.slug).read_text())
         self.processes = Processes(
             folder / "services", bootstrap=stack.bootstrap, registry=stack.registry, billers=self.billers
         )
         self.environment = self.processes.environment("payments")
-        self.moved = folder / "moved"
-        self.moved.mkdir()
-
-    def state(self, folder: Path, *, timezone: str, cut_off: str, **imt: Any) -> None:
-        """Writes the biller's file."""
-        told = yaml.safe_load((DEMO_BILLERS / "acme.yaml").read_text().replace("acme", self.slug))
-        told |= {"timezone": timezone, "batch": told["batch"] | {"cut_off": cut_off}}
-        told["imt"] |= imt
-        (folder / f"{self.slug}.yaml").write_text(yaml.safe_dump(told))
-
-    def known(self) -> None:
-        """The accounts, on the bus before payments starts."""
-        publish(
-            self.stack,
-            *(
-                AccountCurrent(
-                    biller=self.slug,
-                    account=account,
-                    normalised=account.lstrip("0"),
-                    invoice_number=f"INV-{account}",
-                    invoice_date=date(2026, 11, 1),
-                    invoices=(f"INV-{account}",),
-                    updated_at=datetime(2026, 11, 1, tzinfo=UTC),
-                )
-                for account in self.accounts
-            ),
-        )
 
     def control(self, method: str, path: str, **given: Any) -> Any:
-        url = f"{self.processes.url('sandbox')}/control{path}"
-        answer = httpx.request(method, url, timeout=30, **given)
-        assert answer.is_success, answer.text
-        return answer.json()
-
-    def seed(self) -> None:
-        self.control(
-            "POST",
-            "/accounts",
-            json={
-                "biller": self.slug,
-                "accounts": [{"account": a, "current_charges": "500.00"} for a in self.accounts],
-            },
-        )
+        return control(self.processes, method, path, **given)
 
     def pay(self, guid: str, account: str, amount: str = "10.00", **fields: str) -> None:
         told = {
-            "BillerGUID": yaml.safe_load((self.billers / f"{self.slug}.yaml").read_text())["invoice_cloud"][
-                "biller_guid"
-            ],
+            "BillerGUID": self.stated["invoice_cloud"]["biller_guid"],
             "PaymentGUID": guid,
             "PaymentDate": "2026-11-20",
             "Approved": "True",
@@ -122,14 +80,10 @@ class Insurer:
 
     def close_the_day(self) -> date:
         """The operator's cut-off is a moment from now; the day that ends there is closed. Its name."""
-        told = yaml.safe_load((self.billers / f"{self.slug}.yaml").read_text())
+        ends = (datetime.now(ZoneInfo(self.stated["timezone"])) + timedelta(seconds=1)).replace(microsecond=0)
+        path = state_biller(self.moved, self.slug, batch={"cut_off": f"{ends:%H:%M:%S}"})
         support = SupportMatrix.load(PARTNERS / "support.yaml")
-        path = self.billers / f"{self.slug}.yaml"
-        stated, problems = read_biller(path, Secrets(self.processes.secrets), support)
-        assert stated is not None, problems
-        ends = (datetime.now(stated.timezone) + timedelta(seconds=1)).replace(microsecond=0)
-        self.state(self.moved, timezone=told["timezone"], cut_off=f"{ends:%H:%M:%S}")
-        biller, _ = read_biller(self.moved / f"{self.slug}.yaml", Secrets(self.processes.secrets), support)
+        biller, _ = read_biller(path, Secrets(self.processes.secrets), support)
         assert biller is not None
         until(lambda: datetime.now(UTC) > cut_off(biller, ends.date()) + MARGIN, LIMIT_S, "the cut-off")
 
@@ -170,10 +124,10 @@ class Insurer:
 @pytest.fixture(scope="module")
 def elm(stack: Addresses, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Insurer]:
     insurer = Insurer(stack, tmp_path_factory.mktemp("reconcile"))
-    insurer.known()
+    know(stack, insurer.slug, insurer.accounts)
     with insurer.processes as running:
         running.start_all(("sandbox", "payments"))
-        insurer.seed()
+        seed(running, insurer.slug, insurer.accounts)
         for number, account in enumerate(insurer.accounts):
             insurer.pay(f"G-{number}", account, f"{number + 10}.25", PaymentTypeID=str(number % 2 + 1))
         until(lambda: insurer.posted() == GOOD, LIMIT_S, "all payments at IMT")
@@ -233,12 +187,9 @@ def test_an_imt_that_is_away_is_exit_code_3_with_what_is_ours(elm: Insurer, day:
 
 
 def test_an_imt_without_a_list_is_said_and_ours_alone_counts(elm: Insurer, day: date, tmp_path: Path) -> None:
-    shutil.copytree(elm.moved, tmp_path / "billers")
-    path = tmp_path / "billers" / f"{elm.slug}.yaml"
-    told = yaml.safe_load(path.read_text())
-    told["imt"]["lists_payments"] = False
-    path.write_text(yaml.safe_dump(told))
-    code, summary, found = elm.reconcile(day, BILLBUS_BILLERS=str(tmp_path / "billers"))
+    told = yaml.safe_load((elm.moved / f"{elm.slug}.yaml").read_text())
+    state_biller(tmp_path, elm.slug, batch=told["batch"], lists_payments=False)
+    code, summary, found = elm.reconcile(day, BILLBUS_BILLERS=str(tmp_path))
     assert (code, summary["imt"]["state"], found) == (0, "no list", {})
 
 

@@ -119,7 +119,7 @@ class Reconciling:
         await self._partner.read(self._listed)
         await self._settle({r.partition: (r.begin, r.end) for r in batch.ranges})
         await self._partner.ask_for_the_rest()
-        now = self._clock.now()
+        now, differences = self._clock.now(), self.book.counts()
         first = (self._day - timedelta(days=1)) not in published
         state, differing = check_batch(batch, published.get(self._day), now, first=first)
         return Summary(
@@ -133,8 +133,8 @@ class Reconciling:
             repeats=batch.repeats,
             batch=state,
             batch_differences=differing,
-            imt=self._partner.side(),
-            differences=self.book.counts(),
+            imt=self._partner.side(differences),
+            differences=differences,
         )
 
     async def _batches(self) -> tuple[ClosedBatches, Mapping[date, BatchClosed]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Protocol
 
@@ -96,14 +96,14 @@ class PartnerBatch:
             error = errors.exceptions[0]
             self._fault = error.reason if isinstance(error, PartnerError) else str(error)
 
-    def side(self) -> PartnerSide:
-        """How the list and what we hold posted there compare."""
+    def side(self, differences: Mapping[str, int]) -> PartnerSide:
+        """How the list and what we hold posted there compare, with the book's count of `differences`."""
         if not self._imt.lists(self._biller):
             return PartnerSide(state="no list", reason="this IMT lists no payments (lists_payments: false)")
         listed, expected = self._book.listed_by_imt(), self._book.expected_at_imt()
         if self._fault is not None:
             return PartnerSide(state="not reached", expected=expected, reason=self._fault)
         # sums alone may agree by chance: one payment lost, another of the same amount doubled
-        same = listed == expected and not any(kind in AT_IMT for kind in self._book.counts())
+        same = listed == expected and not any(kind in AT_IMT for kind in differences)
         state: PartnerState = "agrees" if same else "differs"
         return PartnerSide(state=state, listed=listed, expected=expected, said=self._said)

@@ -79,3 +79,35 @@ async def test_imts_no_is_final_and_keeps_its_code() -> None:
     answer = await client.post(a_payment(), DAY)
     assert isinstance(answer, Rejected)
     assert "ACCOUNT_CLOSED" in answer.reason or "account_closed" in answer.reason
+
+
+LISTED = (
+    b'{"Payments": [{"PaymentGUID": "G-1", "AccountNumber": "0001", "PaymentAmount": "12.50",'
+    b' "BatchDate": "2026-11-23", "Reference": "P1"}], "Next": "7", "More": %s, "Count": 3, "Total": "40.00"}'
+)
+
+
+async def test_a_batch_is_listed_page_by_page() -> None:
+    client, http = pump(200, LISTED % b"true")
+    page = await client.list_batch("acme", DAY, "5")
+    assert page.payments == (("G-1", Posting("0001", Decimal("12.50"), "P1", DAY)),)
+    assert (page.after, page.count, page.amount) == ("7", 3, Decimal("40.00"))
+    assert http.sent[0]["url"].endswith("/datapump/payments?batchDate=2026-11-23&after=5&limit=200")
+    last, _ = pump(200, LISTED % b"false")
+    assert (await last.list_batch("acme", DAY)).after is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[]", b"{}", b'{"Payments": {}}', b'{"Payments": [], "More": true}', b'{"Payments": [{}]}', b"{"],
+)
+async def test_a_list_that_does_not_read_as_agreed_is_never_taken_for_an_empty_one(body: bytes) -> None:
+    client, _ = pump(200, body)
+    with pytest.raises(Retryable):
+        await client.list_batch("acme", DAY)
+
+
+async def test_a_look_up_says_how_often_the_payment_was_posted() -> None:
+    body = b'{"AccountNumber": "0001", "PaymentAmount": "12.50", "BatchDate": null, "Count": 2}'
+    client, _ = pump(200, body)
+    assert await client.find("acme", "g-1") == Posting("0001", Decimal("12.50"), None, None, count=2)

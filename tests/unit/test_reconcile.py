@@ -250,7 +250,7 @@ async def test_the_list_is_read_page_by_page_and_what_it_lacks_is_asked_for(book
     await work.ask_for_the_rest()
     assert sorted(imt.asked) == ["d", "e"]
     assert found(book) == {"lost_at_imt": ["e"], "doubled_at_imt": ["a", "b"], "wrong_day": ["d"]}
-    assert work.side().state == "differs"
+    assert work.side(book.counts()).state == "differs"
 
 
 async def test_an_imt_that_cannot_be_asked_is_said_and_nothing_is_lost_by_it(book: Book) -> None:
@@ -261,7 +261,10 @@ async def test_an_imt_that_cannot_be_asked_is_said_and_nothing_is_lost_by_it(boo
     )
     await work.read(lambda _: None)
     await work.ask_for_the_rest()
-    assert (work.side().state, work.side().reason) == ("not reached", "no connection: refused")
+    assert (work.side(book.counts()).state, work.side(book.counts()).reason) == (
+        "not reached",
+        "no connection: refused",
+    )
     assert found(book) == {}
 
 
@@ -272,7 +275,7 @@ async def test_a_busy_imt_is_asked_again(book: Book, monkeypatch: pytest.MonkeyP
     busy = Retryable("acme", "imt.datapump", "no answer within the deadline")
     work = PartnerBatch(AtImt([("a", Posting(ACCOUNT, TEN, "R", DAY))], busy), "acme", DAY, book)
     await work.read(lambda _: None)
-    assert work.side().state == "agrees"
+    assert work.side(book.counts()).state == "agrees"
 
 
 def closed(day: Day, *ranges: tuple[int, int]) -> BatchClosed:

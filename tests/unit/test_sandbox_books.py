@@ -214,3 +214,15 @@ def test_a_day_is_a_day() -> None:
     assert read_day("2026-02-28", "Day") == "2026-02-28"
     with pytest.raises(Malformed, match="Day is not a date"):
         read_day("2026-02-29", "Day")
+
+
+def test_an_effect_can_be_had_otherwise_and_once_more(ledger: Ledger) -> None:
+    enter(ledger, BatchDate="2026-11-20")
+    enter(ledger, "g-2")
+    one = Filter("acme", "g-1")
+    assert ledger.amend("payments", one, {"BatchDate": "2026-11-21", "Payer.Name": "x"}, 999, "0002") == 1
+    assert ledger.repeat("payments", one) == 1
+    first, second = ledger.rows("payments", one)
+    assert (first.fields["BatchDate"], first.fields["Payer"]) == ("2026-11-21", {"Name": "x"})
+    assert (second.amount, second.account, second.fields) == (999, "0002", first.fields)
+    assert ledger.totals("payments", Filter())["count"] == 3

@@ -130,7 +130,7 @@ def _settings(wanted: list[Resend]) -> str:
 
 def _write_lines(sides: Sides, compared: Compared, personal_data: bool) -> None:
     for drift in sides.book.drifts():
-        _line({"type": "drift", **_told(drift, personal_data)})
+        _line({"type": "drift", **_told(drift, sides.biller.slug, personal_data)})
     summary = {
         "biller": sides.biller.slug,
         **asdict(compared),
@@ -144,12 +144,12 @@ def _line(value: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(value, default=as_text, ensure_ascii=False) + "\n")
 
 
-def _told(drift: Drift, personal_data: bool) -> dict[str, Any]:
+def _told(drift: Drift, biller: str, personal_data: bool) -> dict[str, Any]:
     """A drift with what it means and what to do, numbers masked unless they may be shown."""
     from services.operations.drift_book import WORDS
 
     means, advice = WORDS[drift.kind]
-    told = asdict(drift) | {"means": means, "what_to_do": advice}
+    told = asdict(drift) | {"means": means, "what_to_do": advice.format(biller=biller)}
     if not personal_data:
         told |= {name: mask_account(told[name]) for name in ("account", "number")}
     return told
@@ -163,7 +163,7 @@ def _show(sides: Sides, compared: Compared, personal_data: bool) -> None:
     for drift in sides.book.drifts():
         if len(rows) == MOST_SHOWN:
             break
-        rows.append(_row(_told(drift, personal_data), drift, zone))
+        rows.append(_row(_told(drift, sides.biller.slug, personal_data), drift, zone))
     title = f"{sides.biller.slug}: {compared.accounts:,} accounts compared, times in {zone}"
     if rows:
         print_table(title, ["account", "what", "ours", "IMT", "IC", "since", "finding"], rows)
@@ -173,7 +173,7 @@ def _show(sides: Sides, compared: Compared, personal_data: bool) -> None:
         print(f"and {all_of_them - len(rows):,} more; --json tells them all")
     for kind, count in counts.items():
         means, advice = WORDS[kind]
-        print(f"{kind}: {count:,}. {means}. To do: {advice}.")
+        print(f"\n{kind}, {count:,}: {means}\nto do: {advice.format(biller=sides.biller.slug)}")
     if compared.unasked:
         print(f"{compared.unasked:,} accounts could not be compared: {compared.reason}.")
 

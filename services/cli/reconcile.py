@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from datetime import date, tzinfo
+from datetime import UTC, date
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -81,7 +81,7 @@ async def _run(
         write(summary, work.book, personal_data)
         if to_csv is not None:
             try:
-                count = write_csv(to_csv, work.book.differences(), personal_data=personal_data)
+                count = write_csv(to_csv, work.book.differences(), summary, personal_data=personal_data)
             except OSError as error:
                 stop(WRONG_USE, f"{to_csv} cannot be written: {error.strerror}.")
             sys.stderr.write(f"{count} differences are in {to_csv}.\n")
@@ -94,7 +94,7 @@ def _write_lines(summary: Summary, book: Book, personal_data: bool) -> None:
     from services.operations.reconcile_csv import shown
 
     _line({"type": "summary", **summary_document(summary)})
-    for each in shown(book.differences(), personal_data=personal_data):
+    for each in shown(book.differences(), summary, personal_data=personal_data):
         _line({"type": "difference", **each})
 
 
@@ -138,7 +138,7 @@ def _show(summary: Summary, book: Book, personal_data: bool) -> None:
     opened, closed = (as_text(at, zone) for at in (summary.opened_at, summary.closed_at))
     print(f"{summary.biller.slug}, business day {summary.day}")
     print(f"{opened[:16]} to {closed[:16]} {zone}, {hours:g} hours")
-    print_table("", ["tender", "product", "", "count", "USD"], _rows(summary), right=("count", "USD"))
+    print_table("", ["tender", "product", "state", "count", "USD"], _rows(summary), right=("count", "USD"))
     for sentence in _sentences(summary):
         print(sentence)
     _show_differences(summary, book, personal_data)
@@ -192,29 +192,39 @@ def _sentences(summary: Summary) -> Iterator[str]:
 def _show_differences(summary: Summary, book: Book, personal_data: bool) -> None:
     from services.operations.reconcile_csv import shown
 
-    zone = summary.biller.timezone
     for kind, count in summary.differences.items():
-        some = list(islice(shown(book.differences((kind,)), personal_data=personal_data), MOST_SHOWN))
-        print(f"\n{kind}: {count:,}. {some[0]['means'].capitalize()}. To do: {some[0]['what_to_do']}.")
-        for each in some:
-            print(f"  {_difference(each, zone)}")
-        if count > len(some):
-            print(f"  and {count - len(some):,} more: --csv FILE has them all")
+        told = shown(book.differences((kind,)), summary, personal_data=personal_data)
+        for number, each in enumerate(islice(told, MOST_SHOWN)):
+            if number == 0:
+                print(f"\n{kind}, {count:,}: {each['means']}")
+                print(f"to do: {each['what_to_do']}")
+            print(f"  {_difference(each)}")
+        if count > MOST_SHOWN:
+            print(f"  and {count - MOST_SHOWN:,} more: --csv FILE has them all")
 
 
-def _difference(each: Mapping[str, Any], zone: tzinfo) -> str:
-    """One payment on one line: who it is, what we have, what IMT has."""
-    account = readable(each["account"] or each["imt_account"] or "", zone)[1:-1]
-    parts = [readable(each["payment_guid"], zone)[1:-1], account]
+def _difference(each: Mapping[str, Any]) -> str:
+    """One payment on one line: who it is, what we have, and what IMT has otherwise."""
+    parts = [_text(each["payment_guid"]), _text(each["account"] or each["imt_account"] or "")]
     if each["amount"] is not None:
         parts.append(f"{each['amount']:,} USD")
     if each["reason"]:
-        parts.append(readable(each["reason"], zone)[1:-1])
-    if each["batch_day"] is not None:
-        parts.append(f"batch {each['batch_day']}")
-    if each["imt_count"]:
-        times = f"{each['imt_count']} times, " if each["imt_count"] > 1 else ""
-        where = readable(each["imt_account"], zone)[1:-1]
-        batch = f", batch {each['imt_batch_day']}" if each["imt_batch_day"] else ""
-        parts.append(f"at IMT {times}{each['imt_amount']:,} USD on {where}{batch}")
+        parts.append(_text(each["reason"]))
+    if each["kind"] in ("late", "from_another_day", "wrong_day"):
+        parts += [f"received {each['received_day']}"] if each["received_day"] else []
+        parts += [f"batch {each['batch_day']}"] if each["batch_day"] else []
+    at_imt = [] if each["imt_count"] in (0, 1) else [f"{each['imt_count']} times"]
+    if each["imt_amount"] not in (None, each["amount"]):
+        at_imt.append(f"{each['imt_amount']:,} USD")
+    if each["imt_account"] not in (None, each["account"]):
+        at_imt.append(f"account {_text(each['imt_account'])}")
+    if each["imt_batch_day"] not in (None, each["batch_day"]):
+        at_imt.append(f"batch {each['imt_batch_day']}")
+    if at_imt:
+        parts.append(f"at IMT {', '.join(at_imt)}")
     return "  ".join(part for part in parts if part)
+
+
+def _text(value: str) -> str:
+    """A partner's text with nothing in it that a terminal would obey."""
+    return readable(value, UTC)[1:-1]

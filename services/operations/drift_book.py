@@ -35,7 +35,7 @@ Kind = Literal["imt", "ours", "ic", "never told"]
 WORDS: Mapping[str, tuple[str, str]] = {
     "imt": (
         "IMT has another value than was applied",
-        "billbus drift --repair sends the change again",
+        "billbus drift --biller {biller} --repair",
     ),
     "ours": (
         "InvoiceCloud and IMT agree against us: a change never came",
@@ -43,14 +43,14 @@ WORDS: Mapping[str, tuple[str, str]] = {
     ),
     "ic": (
         "InvoiceCloud has another value than its last change said",
-        "ask InvoiceCloud which holds: if its value, to send the change again",
+        "ask InvoiceCloud which holds; if its value does, to send the change again",
     ),
     "never told": (
         "InvoiceCloud and IMT differ, and no change ever came",
-        "enrolled before go-live? billbus convert autopay; else ask InvoiceCloud for the change",
+        "enrolled before go-live: billbus convert autopay; else ask InvoiceCloud",
     ),
 }
-"""By kind of drift what it means and what to do."""
+"""By kind of drift what it means and what to do, with {biller}."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,40 +10,27 @@ from typing import Literal
 
 from services.bus.biller import Biller
 
+REPLAY = "billbus replay payment.received --day {day} --biller {biller}"
+PARKED = "billbus parked show {guid}"
 WORDS: Mapping[str, tuple[str, str]] = {
     "missing": (
         "received, and nobody knows what became of it",
-        "is the payments service up? then: billbus replay payment.received --day … --only-outcome missing",
+        f"if the payments service is up and has no lag: {REPLAY} --only-outcome missing",
     ),
-    "lost_at_imt": (
-        "posted, and IMT does not have it",
-        "billbus replay payment.received --day … --recheck delivers what IMT lacks",
-    ),
-    "doubled_at_imt": ("IMT has it more than once", "ask IMT to take the second posting back"),
+    "lost_at_imt": ("posted, and IMT does not have it", f"{REPLAY} --recheck"),
+    "doubled_at_imt": ("IMT has it more than once", "ask IMT to take the others back"),
     "wrong_amount": ("IMT has another amount", "ask IMT to correct it"),
     "wrong_account": ("IMT has it on another account", "ask IMT to move it"),
-    "wrong_day": ("IMT has it in another batch", "ask IMT to move it; see its batch there"),
-    "not_ours": (
-        "IMT has it, and InvoiceCloud never told us",
-        "ask InvoiceCloud for the payment, IMT who posted it",
-    ),
-    "at_imt_not_posted": (
-        "IMT has it, and here it is not posted",
-        "billbus parked show, then retry: a retry asks IMT first",
-    ),
-    "parked": ("parked: a person has to decide", "billbus parked show, then retry or dismiss"),
-    "conflict": ("the GUID came again with other content", "billbus parked show, then dismiss"),
-    "refused": (
-        "IMT refused it, and the money is taken",
-        "correct it at IMT, or give the money back at InvoiceCloud",
-    ),
-    "late": ("posted late, into another day's batch", "nothing: as the biller's rule says"),
-    "from_another_day": (
-        "received another day, posted into this batch",
-        "nothing: as the biller's rule says",
-    ),
+    "wrong_day": ("IMT has it in another batch", "ask IMT to move it"),
+    "not_ours": ("IMT has it, and InvoiceCloud never told us of it", "ask IMT who posted it"),
+    "at_imt_not_posted": ("IMT has it, and here it is not posted", f"{PARKED}; a retry asks IMT first"),
+    "parked": ("waits for a person", f"{PARKED}, then retry or dismiss"),
+    "conflict": ("its GUID came again with other content", f"{PARKED}, then dismiss"),
+    "refused": ("IMT refused it, and the money is taken", "ask IMT why; else the money goes back at IC"),
+    "late": ("posted into a later batch, as the biller's rule says", "nothing"),
+    "from_another_day": ("of another day, posted into this batch, as the biller's rule says", "nothing"),
 }
-"""By kind of difference what it means and what to do, the worst first."""
+"""By kind of difference what it means and what to do, with {biller}, {day} and {guid}; the worst first."""
 KINDS = tuple(WORDS)
 NOTES = ("late", "from_another_day")
 """Kinds that are told and are as they should be."""

@@ -20,9 +20,9 @@ from services.events import BatchClosed, OffsetRange, PaymentOutcome, PaymentRec
 from services.operations.day import day_of
 from services.operations.reconcile_batch import check_batch
 from services.operations.reconcile_book import Book
-from services.operations.reconcile_csv import cell, write_csv
+from services.operations.reconcile_csv import cell, shown, write_csv
 from services.operations.reconcile_partner import PartnerBatch
-from services.operations.reconcile_words import Totals
+from services.operations.reconcile_words import WORDS, PartnerSide, Summary, Totals
 from services.payments.batches import Day, batch_closed
 from services.payments.handlers import record_outcome
 from services.payments.imt import Page, Posting
@@ -337,15 +337,28 @@ def test_a_cell_that_would_be_a_formula_is_text(text: str) -> None:
     assert cell(text) == f"'{text}"
 
 
+SUMMARY = Summary(
+    biller=BILLER,
+    day=DAY,
+    opened_at=NOON,
+    closed_at=NOON,
+    is_open=False,
+    lines=(),
+    declined=0,
+    repeats=0,
+    batch="agrees",
+)
+
+
 def test_the_csv_masks_accounts_and_holds_every_difference(book: Book, tmp_path: Path) -> None:
     receive(book, paid("=cmd|' /C calc'!A0"), paid("b"))
     path = tmp_path / "differences.csv"
-    assert write_csv(path, book.differences(), personal_data=False) == 2
+    assert write_csv(path, book.differences(), SUMMARY, personal_data=False) == 2
     rows = list(csv.DictReader(path.read_text().splitlines()))
     assert [row["payment_guid"] for row in rows] == ["'=cmd|' /c calc'!a0", "b"]
     assert {row["account"] for row in rows} == {"***345"}
     assert path.stat().st_mode & 0o077 == 0
-    write_csv(path, book.differences(), personal_data=True)
+    write_csv(path, book.differences(), SUMMARY, personal_data=True)
     assert ACCOUNT in path.read_text()
 
 
@@ -353,3 +366,27 @@ def test_stamps_are_instants_whatever_the_machines_zone(book: Book) -> None:
     book.add("a")
     book.received(paid("a"), datetime(2026, 11, 23, 22, 59, 59, 999_000, UTC))
     assert [each.received_day for each in book.differences()] == [DAY]
+
+
+def test_every_kind_says_what_to_do_for_this_biller_day_and_payment(book: Book) -> None:
+    receive(book, paid("a"))
+    (told,) = shown(book.differences(), SUMMARY, personal_data=False)
+    assert told["what_to_do"].endswith("--day 2026-11-23 --biller acme --only-outcome missing")
+    for _, advice in WORDS.values():
+        assert "{" not in advice.format(biller="acme", day=DAY, guid="a")
+
+
+@pytest.mark.parametrize(
+    ("changes", "adds_up"),
+    [
+        ({}, True),
+        ({"differences": {"late": 3, "from_another_day": 1}}, True),
+        ({"differences": {"parked": 1}}, False),
+        ({"batch": "not closed"}, False),
+        ({"batch": "open"}, True),
+        ({"imt": PartnerSide(state="differs")}, False),
+        ({"imt": PartnerSide(state="not reached")}, True),
+    ],
+)
+def test_a_day_adds_up_unless_something_is_missing_or_differs(changes: dict[str, Any], adds_up: bool) -> None:
+    assert replace(SUMMARY, **changes).adds_up is adds_up

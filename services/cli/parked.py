@@ -24,7 +24,8 @@ from services.cli.parked_choosing import (
     zone_known,
     zone_of,
 )
-from services.cli.parked_screens import as_object, known_object, print_line, show_known, show_list
+from services.cli.parked_known import known_object, show_known
+from services.cli.parked_screens import as_object, print_line, show_list
 from services.cli.progress import progress
 from services.cli.records import ShowPersonalData, refuse_personal_data
 

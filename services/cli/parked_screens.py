@@ -8,25 +8,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from services.bus.catalog import Topic
 from services.bus.log import mask_account
 from services.cli.records import as_text, readable
-from services.operations.parked_reasons import meaning_of
 from services.operations.parked_records import ParkedRecord, Tally
-from services.operations.personal_data import masked
 
 if TYPE_CHECKING:
-    from services.bus.identity import Outcome
     from services.operations.parked_acts import Came, Wish
     from services.operations.parked_plan import Choice
-    from services.operations.parked_show import Known
 
 WIDE = 120
 """From so many columns on each thing has one of its own."""
@@ -50,27 +45,27 @@ def show_list(
     if not tallies:
         print("Nothing is parked.")
         return
-    console = _console()
-    wide = console.width >= WIDE
+    screen = console()
+    wide = screen.width >= WIDE
     more = ["kind", "account", "since", "reason"] if wide else []
     table = _table(["age", "biller", "id", *more, "amount"])
     for column in table.columns:
         column.no_wrap, column.overflow = column.header not in ("id", "reason"), "fold"
     for each in found:
         account = account_of(each.account, personal_data)
-        told = [each.family, account, _at(each.settled_at, zone), each.reason]
+        parts = [each.family, account, moment(each.settled_at, zone), each.reason]
         name = each.natural_id if wide else f"{each.natural_id}\n{each.family}, {account}, {each.reason}"
-        cells = [age(now - each.settled_at), each.biller, name, *(told if wide else []), _money(each.amount)]
-        _row(table, *cells)
-    console.print(table)
+        cells = [age(now - each.settled_at), each.biller, name, *(parts if wide else []), _money(each.amount)]
+        add_row(table, *cells)
+    screen.print(table)
     count, amount = sum(t.count for t in tallies), sum((t.amount or Decimal(0) for t in tallies), Decimal(0))
     reasons: Counter[str] = Counter()
     for tally in tallies:
         reasons[tally.reason] += tally.count
     oldest = min(t.oldest for t in tallies)
-    told = ", ".join(f"{_plain(reason)} {number}" for reason, number in reasons.most_common())
+    told = ", ".join(f"{number} {_plain(reason)}" for reason, number in reasons.most_common())
     print(f"{count} parked, payments of {amount:,.2f} USD; {told}.")
-    print(f"The oldest since {_at(oldest, zone)} ({age(now - oldest)}); times in {zone}.")
+    print(f"The oldest since {moment(oldest, zone)} ({age(now - oldest)}); times in {zone}.")
 
 
 def as_object(parked: ParkedRecord, now: datetime, *, personal_data: bool) -> dict[str, object]:
@@ -97,61 +92,6 @@ def as_object(parked: ParkedRecord, now: datetime, *, personal_data: bool) -> di
     }
 
 
-def show_known(
-    known: Known, catalog: Mapping[str, Topic], now: datetime, zone: tzinfo, *, personal_data: bool
-) -> None:
-    """All of one, in the order in which a person asks."""
-    parked, meaning = known.parked, meaning_of(known.parked.reason)
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(overflow="fold")
-    since = f"{_at(parked.settled_at, zone)} ({age(now - parked.settled_at)})"
-    _row(table, "parked", f"{parked.family} {parked.natural_id} of {parked.biller}, since {since}")
-    _row(table, "reason", f"{parked.reason}: {parked.detail or ''}".rstrip(": "))
-    _row(table, "", meaning.means)
-    _row(table, "what to do", meaning.advice)
-    _row(table, "a retry", _would(known.retry))
-    for name, value in _fact(known, catalog, personal_data).items():
-        _row(table, "" if name != "account" else "the fact", f"{name} = {_value(value, zone)}")
-    if known.fact is None:
-        _row(table, "the fact", known.retry.why)
-    place = f"{parked.topic} {parked.partition}@{parked.offset}"
-    _row(table, "stands at", f"{place}, taken {_at(known.taken, zone)}" if known.taken else place)
-    for number, outcome in enumerate(known.outcomes):
-        _row(table, "" if number else "outcomes", _outcome(outcome, zone))
-    if known.says is not None:
-        says, told = known.says, _told(known, personal_data)
-        _row(table, f"{says.partner} now", f"{says.verdict}: {says.said}")
-        if told:
-            _row(table, "", ", ".join(f"{name} = {_value(value, zone)}" for name, value in told.items()))
-    _console().print(table)
-    print(f"Times in {zone}.")
-
-
-def known_object(known: Known, catalog: Mapping[str, Topic], *, personal_data: bool) -> Any:
-    """As JSON."""
-    parked, meaning, says = known.parked, meaning_of(known.parked.reason), known.says
-    told = {
-        **as_object(parked, parked.settled_at, personal_data=personal_data),
-        "means": meaning.means,
-        "what_to_do": meaning.advice,
-        "retry": {"would": known.retry.does, "why": known.retry.why},
-        "fact": _fact(known, catalog, personal_data) or None,
-        "taken_at": known.taken,
-        "outcomes": [_outcome_object(outcome) for outcome in known.outcomes],
-        "partner": None
-        if says is None
-        else {
-            "name": says.partner,
-            "verdict": says.verdict,
-            "said": says.said,
-            "has": _told(known, personal_data),
-        },
-    }
-    del told["age_s"]
-    return json.loads(json.dumps(told, default=as_text))
-
-
 def show_plan(choices: Sequence[Choice], wish: Wish) -> None:
     """What would be done with each."""
     if not choices:
@@ -160,12 +100,12 @@ def show_plan(choices: Sequence[Choice], wish: Wish) -> None:
     table = _table(["biller", "id", "reason", "would be", "why"])
     table.columns[1].no_wrap = True
     for each in choices:
-        _row(table, each.parked.biller, each.parked.natural_id, each.parked.reason, *_plan_words(each))
-    console = _console()
-    console.print(table)
-    counts = Counter(_plan_words(each)[0] for each in choices)
-    told = ", ".join(f"{words} {number}" for words, number in counts.most_common())
-    print(f"{len(choices)} parked: {told}.")
+        add_row(table, each.parked.biller, each.parked.natural_id, each.parked.reason, *plan_words(each))
+    screen = console()
+    screen.print(table)
+    counts = Counter(plan_words(each)[0] for each in choices)
+    told = ", ".join(f"{number} would be {words}" for words, number in counts.most_common())
+    print(f"Of {len(choices)} parked, {told}.")
     if any(each.does != "cannot" for each in choices):
         print(f'Nothing was done; to {wish} them, add --yes --reason "...".')
 
@@ -184,8 +124,8 @@ def show_came(came: Sequence[Came], wish: Wish) -> None:
     table.columns[1].no_wrap = True
     for each in came:
         parked = each.choice.parked
-        _row(table, parked.biller, parked.natural_id, parked.reason, each.result, each.why)
-    _console().print(table)
+        add_row(table, parked.biller, parked.natural_id, parked.reason, each.result, each.why)
+    console().print(table)
     counts = Counter(each.result for each in came)
     print(f"{wish}: {len(came)} = {' + '.join(f'{n} {result}' for result, n in counts.most_common())}.")
     if counts["not answered yet"]:
@@ -238,7 +178,8 @@ def _chosen_object(choice: Choice) -> dict[str, object]:
     }
 
 
-def _plan_words(choice: Choice) -> tuple[str, str]:
+def plan_words(choice: Choice) -> tuple[str, str]:
+    """What would be done with one, and why; an account is hidden."""
     to = f", {mask_account(choice.resolved.account)}" if choice.resolved else ""
     words = {
         "deliver": "delivered",
@@ -249,63 +190,13 @@ def _plan_words(choice: Choice) -> tuple[str, str]:
     return words[choice.does], choice.why + to
 
 
-def _would(choice: Choice) -> str:
-    words, why = _plan_words(choice)
-    return f"would be {words}: {why}" if choice.does != "cannot" else f"is not possible: {why}"
-
-
-def _fact(known: Known, catalog: Mapping[str, Topic], personal_data: bool) -> dict[str, Any]:
-    """What the fact says, without what is empty; its account first."""
-    if known.fact is None:
-        return {}
-    record = known.fact.as_record()
-    told = record if personal_data else masked(catalog[known.fact.TOPIC].schema, record)
-    if known.parked.unresolved:
-        told["account"] = NO_ACCOUNT
-    if record.get("candidates") and not personal_data:
-        told["candidates"] = [mask_account(candidate) for candidate in record["candidates"]]
-    first = {"account": told.pop("account")}
-    return first | {name: value for name, value in told.items() if value not in (None, "", (), [])}
-
-
-def _told(known: Known, personal_data: bool) -> dict[str, object]:
-    """What the partner has, by name."""
-    says = known.says
-    if says is None:
-        return {}
-    account = {"account": account_of(says.account, personal_data)} if says.account else {}
-    return account | {name: value for name, value in says.told.items() if value is not None}
-
-
-def _outcome(outcome: Outcome, zone: tzinfo) -> str:
-    more = [outcome.reason, outcome.detail, outcome.partner_reference]
-    told = "; ".join(each for each in more if each)
-    return f"{outcome.attempt}. {outcome.state} {_at(outcome.settled_at, zone)}{f' ({told})' if told else ''}"
-
-
-def _outcome_object(outcome: Outcome) -> dict[str, object]:
-    return {
-        "attempt": outcome.attempt,
-        "state": outcome.state,
-        "reason": outcome.reason,
-        "detail": outcome.detail,
-        "never_sent": outcome.never_sent,
-        "looked_up": outcome.looked_up,
-        "reference": outcome.partner_reference,
-        "settled_at": outcome.settled_at,
-    }
-
-
-def _at(instant: datetime, zone: tzinfo) -> str:
+def moment(instant: datetime, zone: tzinfo) -> str:
+    """With its offset, to the second."""
     return instant.astimezone(zone).isoformat(" ", "seconds").replace("+00:00", "Z")
 
 
 def _money(amount: Decimal | None) -> str:
     return "" if amount is None else f"{amount:,.2f}"
-
-
-def _value(value: object, zone: tzinfo) -> str:
-    return readable(value, zone)
 
 
 def _plain(text: str) -> str:
@@ -314,7 +205,8 @@ def _plain(text: str) -> str:
     return "\n".join(line if line.isprintable() else readable(line, UTC)[1:-1] for line in lines)
 
 
-def _row(table: Table, *cells: str) -> None:
+def add_row(table: Table, *cells: str) -> None:
+    """Cells of any text."""
     table.add_row(*(escape(_plain(cell)) for cell in cells))
 
 
@@ -322,5 +214,6 @@ def _table(columns: Sequence[str]) -> Table:
     return Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
 
 
-def _console() -> Console:
+def console() -> Console:
+    """As wide as the terminal, or as it needs where stdout is none."""
     return Console(width=None if sys.stdout.isatty() else 240, highlight=False)

@@ -53,10 +53,11 @@ async def look_at(sources: Sources, parked: ParkedRecord, told: Told) -> Known:
 
 
 async def _outcomes(sources: Sources, parked: ParkedRecord, since: datetime, told: Told) -> list[Outcome]:
-    """Of its natural id, in the order of its key's partition; nothing else is decoded."""
+    """Of its natural id, of a conflict also those of the first one; other accounts' are not decoded."""
     topic = OUTCOMES[parked.family].TOPIC
     codec = Codec({topic: sources.catalog[topic].schema}, sources.registry)
     key = f"{parked.biller}/{parked.account}".encode()
+    ids = {parked.natural_id, parked.natural_id.partition("#")[0]}
     found: list[Outcome] = []
     with TopicReader(sources.place, topic, sources.clock) as reader:
         ends = reader.ends()
@@ -70,7 +71,7 @@ async def _outcomes(sources: Sources, parked: ParkedRecord, since: datetime, tol
                 if record.key() != key:
                     continue
                 outcome = await _outcome(codec, topic, record.value())
-                if outcome is not None and outcome.natural_id == parked.natural_id:
+                if outcome is not None and outcome.natural_id in ids:
                     found.append(outcome)
             told(done := done + len(records), total)
     return found

@@ -77,7 +77,7 @@ class Office:
     def pay(self, biller: str, /, **fields: str) -> str:
         """IC's form of a payment; answers its PaymentGUID."""
         told = yaml.safe_load((self.processes.billers / f"{biller}.yaml").read_text())
-        form = {
+        form: dict[str, str] = {
             "BillerGUID": told["invoice_cloud"]["biller_guid"],
             "PaymentGUID": str(uuid4()),
             "PaymentDate": date.today().isoformat(),
@@ -338,6 +338,6 @@ def replay(office: Office, guid: str) -> None:
 
         def passed() -> bool:
             (found,) = committed_offsets(place.client, "billbus.payments.post", [part])
-            return found.offset >= end
+            return bool(found.offset >= end)
 
         until(passed, LIMIT_S, "the lane's commit")

@@ -221,7 +221,7 @@ def _words(reason: ast.expr) -> set[str]:
     if isinstance(first, ast.Constant):
         return {str(first.value).partition(":")[0]}
     assert isinstance(rest[0], ast.Constant), ast.dump(reason)  # f"{kind}_unknown"
-    return {f"{kind}{rest[0].value}" for kind in ("account", "policy")}
+    return {f"{kind}{rest[0].value!s}" for kind in ("account", "policy")}
 
 
 def test_every_reason_that_the_code_gives_has_a_meaning_and_no_other_has() -> None:

@@ -107,7 +107,7 @@ def show_plan(choices: Sequence[Choice], wish: Wish) -> None:
     told = ", ".join(f"{number} would be {words}" for words, number in counts.most_common())
     print(f"Of {len(choices)} parked, {told}.")
     if any(each.does != "cannot" for each in choices):
-        print(f'Nothing was done; to {wish} them, add --yes --reason "...".')
+        print(f'Nothing was done; to {wish}, add --yes --reason "...".')
 
 
 def plan_object(choice: Choice) -> dict[str, object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from services.bus.codec import Codec, Undecodable
 from services.bus.identity import Delivered, Outcome
@@ -16,6 +16,8 @@ from services.operations.parked_plan import Choice, Sources, plan_retries
 from services.operations.parked_records import ParkedRecord
 from services.operations.parked_view import OUTCOMES, Told
 from services.operations.topic_reader import TopicReader
+
+BEFORE_A_CONFLICT = timedelta(days=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,7 @@ async def look_at(sources: Sources, parked: ParkedRecord, told: Told) -> Known:
 
 
 async def _outcomes(sources: Sources, parked: ParkedRecord, since: datetime, told: Told) -> list[Outcome]:
-    """Of its natural id, of a conflict also those of the first one; other accounts' are not decoded."""
+    """Of its natural id; of a conflict also those of the first one, if it came within the day before."""
     topic = OUTCOMES[parked.family].TOPIC
     codec = Codec({topic: sources.catalog[topic].schema}, sources.registry)
     key = f"{parked.biller}/{parked.account}".encode()
@@ -62,7 +64,7 @@ async def _outcomes(sources: Sources, parked: ParkedRecord, since: datetime, tol
     with TopicReader(sources.place, topic, sources.clock) as reader:
         ends = reader.ends()
         mine = place_of(key, len(ends))
-        begin = reader.offsets_at(since, ends)[mine]
+        begin = reader.offsets_at(since - BEFORE_A_CONFLICT if len(ids) > 1 else since, ends)[mine]
         reader.read({mine: begin}, ends)
         done, total = 0, ends[mine] - begin
         while not reader.finished:

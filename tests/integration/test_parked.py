@@ -280,6 +280,28 @@ def test_two_operators_who_retry_the_same_at_once_post_each_once(office: Office,
     assert billbus("list", "--biller", PINE, "--reason", "account_unknown") == (0, [])
 
 
+def test_what_is_on_its_way_to_one_account_goes_to_no_other(office: Office, billbus: Operator) -> None:
+    rows = office.rows(2)
+    office.deliver(PINE, *rows)
+    guid = office.pay(PINE, InvoiceNumber="of nobody")
+    office.parked(guid)
+    first, second = (
+        ["--account", row["AccountNumber"], "--yes", "--reason", "the payer said so"] for row in rows
+    )
+    until(lambda: billbus("retry", guid, *first[:2])[0] == 0, LIMIT_S, "the first account")
+    until(lambda: billbus("retry", guid, *second[:2])[0] == 0, LIMIT_S, "the second account")
+    office.processes.stop("payments")
+    try:
+        code, (told,) = billbus("retry", guid, *first, "--wait", "0")
+        assert (code, told["result"]) == (1, "not answered yet")
+        code, (told,) = billbus("retry", guid, *second, "--wait", "0")
+        assert (code, told["result"]) == (1, "not possible")
+    finally:
+        office.processes.start("payments")
+    until(lambda: office.paid(PINE, guid), LIMIT_S, "the payment")
+    assert [row["fields"]["AccountNumber"] for row in office.paid(PINE, guid)] == [rows[0]["AccountNumber"]]
+
+
 def test_one_in_doubt_that_the_partner_has_is_not_doubled(office: Office, billbus: Operator) -> None:
     (row,) = office.rows(1)
     office.deliver(DEAF, row)

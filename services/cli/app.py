@@ -29,7 +29,6 @@ cli = typer.Typer(
 )
 
 cli.command("run")(run.run_service)
-cli.command("doctor")(doctor.run_doctor)
 cli.command("drift", epilog=drift.EXAMPLES)(drift.compare_enrolment)
 cli.command("doctor", epilog=doctor.EXAMPLES)(doctor.run_doctor)
 cli.command("export", epilog=export.EXAMPLES)(export.export_topic)

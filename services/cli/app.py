@@ -18,30 +18,32 @@ from services.cli import (
     tail,
     topics,
 )
+from services.cli.completion import offer_values
 from services.cli.output import EXIT_CODES, UNREACHABLE, WRONG_USE, stop
 
 cli = typer.Typer(
     name="billbus",
     help=f"The event bus between IMT and InvoiceCloud, for those who run it. {EXIT_CODES}",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-cli.command("run")(run.run_service)
+cli.command("run", epilog=run.EXAMPLES)(run.run_service)
 cli.command("drift", epilog=drift.EXAMPLES)(drift.compare_enrolment)
 cli.command("doctor", epilog=doctor.EXAMPLES)(doctor.run_doctor)
 cli.command("export", epilog=export.EXAMPLES)(export.export_topic)
 cli.command("reconcile", epilog=reconcile.EXAMPLES)(reconcile.reconcile_day)
 cli.command("pause", epilog=pause.PAUSE_EXAMPLES)(pause.pause_deliveries)
 cli.command("resume", epilog=pause.RESUME_EXAMPLES)(pause.resume_deliveries)
-cli.command("support")(support.show_support)
+cli.command("support", epilog=support.EXAMPLES)(support.show_support)
 cli.command("tail", epilog=tail.EXAMPLES)(tail.tail_topic)
 cli.add_typer(bif.cli, name="bif")
 cli.add_typer(convert.cli, name="convert")
 cli.add_typer(parked.cli, name="parked")
 cli.add_typer(schemas.cli, name="schemas")
 cli.add_typer(topics.cli, name="topics")
+
+offer_values(cli)
 
 
 def main() -> None:

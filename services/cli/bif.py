@@ -16,12 +16,22 @@ from services.cli.output import FINE, FOUND, UNREACHABLE, WRONG_USE, AsJson, pri
 from services.cli.progress import progress
 from services.operations.bif import BifReport, NotSent, check_bif, send_bif
 
+CHECK_EXAMPLES = """Two examples:
+
+  billbus bif check acme.bif
+
+  billbus bif check acme.bif --biller acme --json"""
+SEND_EXAMPLES = """Two examples:
+
+  billbus bif send acme.bif --biller acme
+
+  billbus bif send acme.bif --biller acme --to https://invoices.example --json"""
 cli = typer.Typer(help="Biller Invoice Files from IMT.", no_args_is_help=True)
 Source = Annotated[Path, typer.Argument(metavar="FILE", help="The BIF file.", exists=True, dir_okay=False)]
 Owner = Annotated[str, typer.Option("--biller", help="The biller's slug; default: as the file names it.")]
 
 
-@cli.command("check")
+@cli.command("check", epilog=CHECK_EXAMPLES)
 def check_file(source: Source, biller: Owner = "", as_json: AsJson = False) -> None:
     """Check a file as the intake does, and publish nothing. No bus is needed.
 
@@ -39,7 +49,7 @@ def check_file(source: Source, biller: Owner = "", as_json: AsJson = False) -> N
     raise SystemExit(WRONG_USE if report.refused_whole else FOUND if report.refused else FINE)
 
 
-@cli.command("send")
+@cli.command("send", epilog=SEND_EXAMPLES)
 def send_file(
     source: Source,
     biller: Annotated[str, typer.Option("--biller", help="The biller's slug.")],

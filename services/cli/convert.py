@@ -6,18 +6,22 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from services.bus.accounts import normalise
 from services.bus.billers import Biller
 from services.bus.settings import load_settings
 from services.cli.billers import named_biller
 from services.cli.output import FINE, FOUND, WRONG_USE, AsJson, print_json, print_table, stop
+from services.cli.progress import progress
 from services.operations.conversion_layout import LayoutError, load_layout
 from services.operations.conversion_records import FileRefused
 from services.operations.convert import Conversion, ConversionReport
 
+EXAMPLES = """Two examples:
+
+  billbus convert autopay imt.csv --biller acme --out ic.csv
+
+  billbus convert autopay imt.csv --biller acme --out ic.csv --rejects rejects.csv --json"""
 cli = typer.Typer(help="Data conversions at an insurer's go-live.", no_args_is_help=True)
 
 
@@ -26,7 +30,7 @@ def convert() -> None:
     """Data conversions at an insurer's go-live."""
 
 
-@cli.command("autopay")
+@cli.command("autopay", epilog=EXAMPLES)
 def convert_autopay(
     source: Annotated[Path, typer.Argument(help="IMT's autopay records (CSV).")],
     biller: Annotated[str, typer.Option(help="Whose records they are: the slug of its file.")],
@@ -68,12 +72,8 @@ def _matched(number: str, biller: Biller) -> str | None:
 
 
 def _run(conversion: Conversion, source: Path, out: Path, rejects: Path) -> ConversionReport:
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Converting", total=None)
-        return conversion.run(
-            source, out, rejects, lambda done, size: bar.update(task, completed=done, total=size)
-        )
+    with progress("Converting") as told:
+        return conversion.run(source, out, rejects, told)
 
 
 def _show(report: ConversionReport, out: Path, rejects: Path) -> None:

@@ -8,6 +8,12 @@ import typer
 
 from services.bus.settings import load_settings
 
+EXAMPLES = """Two examples:
+
+  billbus run payments
+
+  BILLBUS_LOG_LEVEL=DEBUG billbus run sandbox"""
+
 
 class Name(StrEnum):
     invoices = "invoices"

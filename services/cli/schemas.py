@@ -10,6 +10,16 @@ from services.bus.settings import load_settings
 from services.cli.output import FINE, FOUND, WRONG_USE, AsJson, print_json, stop
 from services.operations.schema_gate import NotReleasable, Refusal, as_json, check_schemas, release_schemas
 
+CHECK_EXAMPLES = """Two examples:
+
+  billbus schemas check
+
+  billbus schemas check --folder schemas --json"""
+RELEASE_EXAMPLES = """Two examples:
+
+  billbus schemas release
+
+  billbus schemas release --folder schemas --json"""
 cli = typer.Typer(help="The topics' schemas: checked before they are released.", no_args_is_help=True)
 Folder = Annotated[
     Path | None,
@@ -19,7 +29,7 @@ Folder = Annotated[
 ]
 
 
-@cli.command("check")
+@cli.command("check", epilog=CHECK_EXAMPLES)
 def check(folder: Folder = None, as_json_: AsJson = False) -> None:
     """Check each schema that is not released against all released versions. Needs no broker, no registry.
 
@@ -39,7 +49,7 @@ def check(folder: Folder = None, as_json_: AsJson = False) -> None:
     raise SystemExit(FOUND if refusals else FINE)
 
 
-@cli.command("release")
+@cli.command("release", epilog=RELEASE_EXAMPLES)
 def release(folder: Folder = None, as_json_: AsJson = False) -> None:
     """Release what the check lets pass: its checksum is kept, and from then on it never changes.
 

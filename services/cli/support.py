@@ -8,6 +8,12 @@ from services.bus.settings import load_settings
 from services.bus.support import SupportMatrix
 from services.cli.output import AsJson, show
 
+EXAMPLES = """Two examples:
+
+  billbus support
+
+  billbus support --kind product --json"""
+
 
 def show_support(
     kind: Annotated[str, typer.Option(help="Only data, product, feature or equipment; default: all.")] = "",

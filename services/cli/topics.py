@@ -16,7 +16,32 @@ from services.operations.access import AccessChange, make_access
 from services.operations.schema_gate import not_as_released
 
 NOT_RELEASED = "not as it was released, or never; run: billbus schemas check, then billbus schemas release"
-cli = typer.Typer(help="Topics, subjects and first offsets.", invoke_without_command=True)
+EXAMPLES = """Two examples:
+
+  billbus topics
+
+  billbus topics --json"""
+DIFF_EXAMPLES = """Two examples:
+
+  billbus topics diff
+
+  billbus topics diff --json"""
+APPLY_EXAMPLES = """Two examples:
+
+  billbus topics apply
+
+  billbus topics apply --yes --begin bills.check"""
+RIGHTS_EXAMPLES = """Two examples:
+
+  billbus topics rights --user payments
+
+  billbus topics rights --json"""
+GRANT_EXAMPLES = """Two examples:
+
+  billbus topics grant
+
+  billbus topics grant --yes --revoke"""
+cli = typer.Typer(help="Topics, subjects and first offsets.", invoke_without_command=True, epilog=EXAMPLES)
 
 Begin = Annotated[
     list[str] | None,
@@ -43,7 +68,7 @@ def list_topics(context: typer.Context, as_json: AsJson = False) -> None:
     show(as_json, "Topics", columns, load_catalog(load_settings().schemas).values())
 
 
-@cli.command("diff")
+@cli.command("diff", epilog=DIFF_EXAMPLES)
 def diff_topics(begin: Begin = None, as_json: AsJson = False) -> None:
     """Show how broker and registry differ from the catalog; exit code 1 if they do."""
     settings = load_settings()
@@ -55,7 +80,7 @@ def diff_topics(begin: Begin = None, as_json: AsJson = False) -> None:
     raise SystemExit(FOUND if found else 0)
 
 
-@cli.command("apply")
+@cli.command("apply", epilog=APPLY_EXAMPLES)
 def apply_topics(
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only show what would be done.")] = False,
     begin: Begin = None,
@@ -79,7 +104,7 @@ def apply_topics(
     raise SystemExit(0 if all(change.possible for change in changes) else FOUND)
 
 
-@cli.command("rights")
+@cli.command("rights", epilog=RIGHTS_EXAMPLES)
 def show_rights(
     user: Annotated[str | None, typer.Option(help="Of this service or team alone.")] = None,
     as_json: AsJson = False,
@@ -99,7 +124,7 @@ def show_rights(
     show(as_json, "Rights on the broker", columns, rights)
 
 
-@cli.command("grant")
+@cli.command("grant", epilog=GRANT_EXAMPLES)
 def grant_rights(
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only show what would be done.")] = False,
     revoke: Annotated[

@@ -1,9 +1,6 @@
 """Checks of the brokers: whether they let us in, their own settings, and the copies of our topics."""
 
-<<<<<<< HEAD
 import time
-=======
->>>>>>> 9cc104f (doctor looks side by side, by subject: machine, brokers and copies, places on the log, certificates, what billers must not share)
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -20,12 +17,8 @@ from services.bus.settings import ConfigurationError, Settings
 from services.operations.doctor_finding import Finding
 
 PROMPT_SESSION_MS = 3000
-<<<<<<< HEAD
 ANSWER_S, LOOK_S = 15.0, 1.0
 REFUSED = (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL)
-=======
-ANSWER_S = 15.0
->>>>>>> 9cc104f (doctor looks side by side, by subject: machine, brokers and copies, places on the log, certificates, what billers must not share)
 GRANT = (
     "`billbus topics rights` shows what each user needs; an administrator runs: billbus topics grant --yes"
 )
@@ -49,11 +42,7 @@ def check_broker(settings: Settings, catalog: Mapping[str, Topic]) -> list[Findi
     # a refused login is told to the callback alone; the call itself only times out
     admin = AdminClient({**client, "log_level": 0, "error_cb": heard.append})
     try:
-<<<<<<< HEAD
         cluster = _cluster(admin, heard)
-=======
-        cluster = admin.list_topics(timeout=BROKER_DEADLINE_S)
->>>>>>> 9cc104f (doctor looks side by side, by subject: machine, brokers and copies, places on the log, certificates, what billers must not share)
         findings = [Finding("broker", "fine", f"{len(cluster.brokers)} broker(s) at {settings.bootstrap}")]
         for number, values in _stated(admin, ConfigResource.Type.BROKER, map(str, cluster.brokers)).items():
             findings += broker_settings(number, values, settings, catalog)
@@ -63,7 +52,6 @@ def check_broker(settings: Settings, catalog: Mapping[str, Topic]) -> list[Findi
         least = {name: int(values.get("min.insync.replicas", 1)) for name, values in stated.items()}
         return [*findings, *copies(ours, least), *_rights(admin, settings, catalog)]
     except KafkaException as error:
-<<<<<<< HEAD
         return [not_answered("broker", settings, error, heard)]
 
 
@@ -79,12 +67,6 @@ def _cluster(admin: AdminClient, heard: Collection[KafkaError]) -> Any:
                 raise
 
 
-=======
-        admin.poll(0)
-        return [not_answered("broker", settings, error, heard)]
-
-
->>>>>>> 9cc104f (doctor looks side by side, by subject: machine, brokers and copies, places on the log, certificates, what billers must not share)
 def not_answered(
     check: str, settings: Settings, error: KafkaException, heard: Collection[KafkaError] = ()
 ) -> Finding:

@@ -186,3 +186,27 @@ def test_a_switch_that_is_not_supported_stops_the_service_with_the_rows_sentence
     assert done.returncode == 2
     assert "products.kiosk: Not supported: Kiosk. Kiosk payments are not part" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_bash_completes_commands_topics_and_billers(billbus: Operator) -> None:
+    """The script that a person installs, in a bash of its own; no broker is asked."""
+    command = str(Path(sys.executable).with_name("billbus"))
+    away = billbus.environment | {"BILLBUS_BOOTSTRAP": "127.0.0.1:1"}
+    script = subprocess.run(
+        [command], env=away | {"_BILLBUS_COMPLETE": "source_bash"}, capture_output=True, text=True, timeout=60
+    ).stdout
+    assert "complete -o default -F _billbus_completion billbus" in script
+    typed = {
+        "com": ("billbus", "con"),
+        "top": ("billbus", "tail", "payment.re"),
+        "own": ("billbus", "tail", "payment.received", "--biller", "b"),
+    }
+    asked = "".join(
+        f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _billbus_completion {command}\n"
+        f'echo "{name}: ${{COMPREPLY[*]}}"\n'
+        for name, words in typed.items()
+    )
+    done = subprocess.run(
+        ["bash", "--norc", "-c", f"{script}\n{asked}"], env=away, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.splitlines() == ["com: convert", "top: payment.received", "own: birch"], done.stderr

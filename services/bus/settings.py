@@ -123,8 +123,8 @@ class Settings(BaseSettings):
     )
     personal_data: bool = Field(
         False,
-        description="Whether `--pii` of `billbus tail` and `export` may show what is marked as personal "
-        "data; `true` only for who may see it.",
+        description="Whether `--pii` of `billbus tail`, `export` and `trace` may show what is marked as "
+        "personal data; `true` only for who may see it.",
     )
     body_limit_bytes: int = Field(MIB, ge=1024, description="Largest body of a request, in bytes.")
     bif_limit_bytes: int = Field(2048 * MIB, ge=1024, description="Largest BIF file, in bytes.")

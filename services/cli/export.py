@@ -17,9 +17,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from services.bus.catalog import load_catalog
 from services.bus.clock import Clock
 from services.bus.settings import Settings, load_settings
+from services.cli.acting import operator_of
 from services.cli.billers import named_biller
 from services.cli.output import FINE, FOUND, WRONG_USE, AsJson, print_json, print_table, stop
 from services.cli.records import ShowPersonalData, named_topic, refuse_personal_data
+from services.operations.personal_use import note_personal_data
 
 if TYPE_CHECKING:
     from services.operations.export import Report, Wanted
@@ -61,6 +63,11 @@ def export_topic(
     if not billers:
         stop(WRONG_USE, f"There is no biller's file in {settings.billers}.")
     wanted = Wanted(topic=found, day=wanted_day, billers=billers, folder=to, personal_data=personal_data)
+    if personal_data:
+        noted = note_personal_data(
+            settings, Clock(), operator_of(settings), f"export {found.name}", biller=biller or None
+        )
+        asyncio.run(noted)
     try:
         report = _run(settings, wanted)
     except OSError as error:

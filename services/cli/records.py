@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from services.bus.catalog import Topic, find_topic
+from services.bus.catalog import DLQ, REPLAY, Topic, find_topic
 from services.bus.settings import Settings, variable
 from services.cli.output import WRONG_USE, stop
 
@@ -27,6 +27,20 @@ def named_topic(catalog: Mapping[str, Topic], name: str) -> Topic:
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(short)}."
         stop(WRONG_USE, f"There is no topic {name!r}; {hint}")
     return topic
+
+
+def named_stream(catalog: Mapping[str, Topic], name: str) -> tuple[Topic, str]:
+    """The same for a topic, its `.replay` or its `.dlq`: the topic and the suffix, '' for itself."""
+    suffix = next((each for each in (REPLAY, DLQ) if name.endswith(each)), "")
+    topic = named_topic(catalog, name.removesuffix(suffix))
+    if (suffix == REPLAY and not topic.replay) or (suffix == DLQ and not topic.dlq):
+        there = [
+            each.short + suffix
+            for each in catalog.values()
+            if (each.replay if suffix == REPLAY else each.dlq)
+        ]
+        stop(WRONG_USE, f"{topic.short} has no {suffix}; there are {', '.join(sorted(there))}.")
+    return topic, suffix
 
 
 def refuse_personal_data(settings: Settings, *, asked_for: bool) -> None:

@@ -5,25 +5,29 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import UTC, tzinfo
 from typing import Annotated
 
 import typer
 
-from services.bus.catalog import Topic, load_catalog
+from services.bus.catalog import load_catalog
 from services.bus.clock import Clock
 from services.bus.settings import Settings, load_settings
+from services.cli.acting import operator_of
 from services.cli.billers import named_biller
 from services.cli.output import FINE, FOUND, WRONG_USE, stop
 from services.cli.records import (
     ShowPersonalData,
     as_text,
     instant_of,
-    named_topic,
+    named_stream,
     readable,
     refuse_personal_data,
 )
+from services.operations.beside import Beside
+from services.operations.personal_use import note_personal_data
 from services.operations.tail import Asked, Line, open_tail
 
 EXAMPLES = """Two examples:
@@ -34,7 +38,9 @@ EXAMPLES = """Two examples:
 
 
 def tail_topic(
-    topic: Annotated[str, typer.Argument(help="Its name, or the short one: payment.received.")],
+    topic: Annotated[
+        str, typer.Argument(help="Its name, or the short one: payment.received, also with .replay or .dlq.")
+    ],
     biller: Annotated[str, typer.Option(help="Only this biller's, times in its timezone.")] = "",
     account: Annotated[str, typer.Option(help="Only this account's: IMT's number, as on the topic.")] = "",
     since: Annotated[
@@ -57,7 +63,7 @@ def tail_topic(
     Exit code 0: shown; 1: some could not be read, and say so; 2: wrong use; 3: unreachable.
     """
     settings = load_settings()
-    found = named_topic(load_catalog(settings.schemas), topic)
+    found, suffix = named_stream(load_catalog(settings.schemas), topic)
     zone: tzinfo = named_biller(settings.billers, biller, settings.partners).timezone if biller else UTC
     refuse_personal_data(settings, asked_for=personal_data)
     if account and found.key == "biller":
@@ -68,13 +74,19 @@ def tail_topic(
         stop(WRONG_USE, f"--since: {error}.")
     asked = Asked(
         topic=found,
+        suffix=suffix,
         biller=biller,
         account=account,
         since=start,
         follow=follow or start is None,
         personal_data=personal_data,
     )
-    write = _json(found) if as_json else _text(zone)
+    if personal_data:
+        noted = note_personal_data(
+            settings, Clock(), operator_of(settings), f"tail {asked.name}", biller=biller or None
+        )
+        asyncio.run(noted)
+    write = _json(asked) if as_json else _text(zone)
     unreadable = asyncio.run(_run(settings, asked, _stopped_by_a_signal(), write, zone))
     raise SystemExit(FOUND if unreadable else FINE)
 
@@ -104,7 +116,7 @@ async def _run(
     with open_tail(settings, asked, Clock()) as tail:
         begin = f"since {as_text(asked.since, zone)}" if asked.since else "from now on"
         end = "; Ctrl-C ends it" if asked.follow else ""
-        sys.stderr.write(f"{asked.topic.name} {begin}, times in {zone}{end}\n")
+        sys.stderr.write(f"{asked.name} {begin}, times in {zone}{end}\n")
         sys.stderr.flush()
         async for line in tail.lines(stopped):
             unreadable += line.unreadable is not None
@@ -125,10 +137,10 @@ def _written(text: str) -> bool:
     return True
 
 
-def _json(topic: Topic) -> Callable[[Line], str]:
+def _json(asked: Asked) -> Callable[[Line], str]:
     def write(line: Line) -> str:
         told = {
-            "topic": topic.name,
+            "topic": asked.name,
             "partition": line.partition,
             "offset": line.offset,
             "key": line.key,
@@ -139,6 +151,10 @@ def _json(topic: Topic) -> Callable[[Line], str]:
         }
         if line.unreadable is not None:
             told["unreadable"] = line.unreadable
+        if line.beside is not None:
+            told |= asdict(line.beside)
+        if line.size is not None:
+            told |= {"size": line.size, "raw": line.raw}
         return json.dumps(told, default=as_text, ensure_ascii=False)
 
     return write
@@ -148,6 +164,10 @@ def _text(zone: tzinfo) -> Callable[[Line], str]:
     def write(line: Line) -> str:
         key = readable(line.key, zone)[1:-1]
         place = f"{as_text(line.stored, zone)}  {line.partition}@{line.offset}  {key}"
+        if line.beside is not None:
+            place = "  ".join([place, *_beside(line, line.beside, zone)])
+        if line.size is not None:
+            return place
         if line.unreadable is not None:
             return f"{place}  cannot be read: {line.unreadable}"
         if line.value is None:
@@ -156,3 +176,17 @@ def _text(zone: tzinfo) -> Callable[[Line], str]:
         return "  ".join([place, *(f"{name}={readable(value, zone)}" for name, value in told.items())])
 
     return write
+
+
+def _beside(line: Line, beside: Beside, zone: tzinfo) -> Iterator[str]:
+    """What a re-emitted record or a dead letter says of itself."""
+    told = {**asdict(beside), "size": line.size, "raw": line.raw}
+    for name, value in told.items():
+        if value is not None:
+            bare = name in ("origin", "size", "raw") and _bare(value)
+            yield f"{name}={value if bare else readable(value, zone)}"
+
+
+def _bare(value: object) -> bool:
+    """Whether it can stand without quotes: what a header holds may be anything."""
+    return all(sign.isascii() and (sign.isalnum() or sign == "@") for sign in str(value))

@@ -11,10 +11,17 @@ class Record:
     """A record as the Kafka client gives it."""
 
     def __init__(
-        self, key: bytes, value: bytes | None, *, stored_ms: int = STORED_MS, offset: int = 7
+        self,
+        key: bytes,
+        value: bytes | None,
+        *,
+        stored_ms: int = STORED_MS,
+        offset: int = 7,
+        headers: tuple[tuple[str, bytes], ...] = (),
     ) -> None:
         self._key, self._value = key, value
         self._stored_ms, self._offset = stored_ms, offset
+        self._headers = headers
 
     def key(self) -> bytes:
         return self._key
@@ -23,7 +30,7 @@ class Record:
         return self._value
 
     def headers(self) -> list[tuple[str, bytes]]:
-        return [("ce_id", b"an-id")]
+        return [("ce_id", b"an-id"), *self._headers]
 
     def timestamp(self) -> tuple[int, int]:
         return 2, self._stored_ms

@@ -15,6 +15,7 @@ from services.bus.registry import Registry
 from services.bus.settings import ROOT
 from services.cli.app import cli
 from services.cli.records import instant_of, readable
+from services.cli.tail import _json, _text
 from services.operations.personal_data import masked, masked_key
 from services.operations.tail import Asked, Line, Tail
 from services.operations.topic_reader import TopicReader
@@ -41,6 +42,9 @@ def asked_for_json(monkeypatch: pytest.MonkeyPatch) -> None:
         (["zzz"], "There is no topic 'zzz'; there are account.current, balance.changed, "),
         (["payment.received", "--biller", "nobody"], "There is no biller 'nobody'; known are acme, "),
         (["payment.received", "--since", "2026-11-20T09:00:00"], "--since: '2026-11-20T09:00:00' is neither"),
+        (["batch.closed.replay"], "batch.closed has no .replay; there are invoice.issued.replay, "),
+        (["account.current.dlq"], "account.current has no .dlq; there are "),
+        (["payment.recieved.dlq"], "There is no topic 'payment.recieved'; did you mean payment.received or "),
         (["payment.received", "--pii"], "Personal data is not shown here: BILLBUS_PERSONAL_DATA=true allows"),
         (
             ["batch.closed", "--account", "1"],
@@ -135,6 +139,42 @@ async def test_what_cannot_be_decoded_is_said_in_its_place_and_the_rest_goes_on(
     assert (broken.key, broken.partition, broken.offset, broken.id) == ("acme/***567", 3, 7, "an-id")
     assert (forgotten.value, forgotten.unreadable) == (None, None)
     assert forgotten.stored.microsecond == 21_000
+
+
+ORIGIN = (("billbus_origin_partition", b"3"), ("billbus_origin_offset", b"41"))
+
+
+async def test_a_dead_letter_says_why_and_from_where_and_shows_its_bytes_to_those_alone_who_may() -> None:
+    headers = (*ORIGIN, ("billbus_reason", b"\x1b[2Jno schema 7"), ("billbus_lane", b"payments.post"))
+    letters = [
+        Record(b"acme/0001234567", b"Ada Example " * 1000, headers=headers),
+        Record(b"0001234567", b"x"),
+    ]
+    told, odd = await lines_of(Asked(topic=TOPIC, suffix=".dlq"), *letters)
+    assert (told.value, told.unreadable, told.size, told.raw) == (None, None, 12_000, None)
+    assert told.beside is not None
+    assert (told.beside.origin, told.beside.lane) == ("3@41", "payments.post")
+    assert (told.key, odd.key) == ("acme/***567", "***567")
+    text = _text(CHICAGO)(told)
+    assert (
+        '3@7  acme/***567  origin=3@41  reason="\\u001b[2Jno schema 7"  lane="payments.post"  size=12000'
+        in text
+    )
+    shown, _ = await lines_of(Asked(topic=TOPIC, suffix=".dlq", personal_data=True), *letters)
+    assert shown.raw == (b"Ada Example " * 1000)[:2048].hex()
+
+
+async def test_a_replayed_record_says_where_it_first_stood_and_who_wanted_what() -> None:
+    headers = (*ORIGIN, ("billbus_run", b"r-1"), ("billbus_act", b"retry"), ("billbus_attempt", b"2"))
+    (line,) = await lines_of(
+        Asked(topic=TOPIC, suffix=".replay"), Record(b"acme/0001234567", None, headers=headers)
+    )
+    told = json.loads(_json(Asked(topic=TOPIC, suffix=".replay"))(line))
+    assert told["topic"] == "billing.payment.received.v1.replay"
+    assert {name: told[name] for name in ("origin", "run", "act", "attempt", "reason", "lane")} == {
+        "origin": "3@41", "run": "r-1", "act": "retry", "attempt": "2", "reason": None, "lane": None,
+    }  # fmt: skip
+    assert "size" not in told
 
 
 async def test_the_key_decides_whose_record_it_is() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from deploy.local import Stack
 from deploy.local.processes import ROOT, Processes
@@ -112,8 +113,47 @@ def test_every_topic_is_told_with_exact_values(tail: Operator, published: list[E
     code, output, told = tail(topic, "--since", yesterday(), "--json", "--pii", **MAY_SEE)
 
     assert code == 0, told
-    values = [line["value"] for line in records(output)]
+    # that personal data was asked for is itself told on the audit topic
+    values = [line["value"] for line in records(output) if not is_noted(line["value"])]
     assert by_id(values) == by_id([each.value for each in published if each.topic == topic])
+
+
+def is_noted(value: dict[str, Any] | None) -> bool:
+    return value is not None and value.get("action") == "show personal data"
+
+
+def test_who_asks_for_personal_data_is_noted_and_nobody_else(
+    tail: Operator, published: list[Example]
+) -> None:
+    del published
+    since = datetime.now(UTC).isoformat()
+    words = ("payment.outcome", "--biller", "acme", "--since", yesterday(), "--json")
+    assert tail(*words)[0] == 0
+    assert tail(*words, "--pii", **MAY_SEE, BILLBUS_OPERATOR="jdoe")[0] == 0
+    _, output, _ = tail("operation.audited", "--since", since, "--json")
+    (noted,) = [line["value"] for line in records(output) if is_noted(line["value"])]
+    assert (noted["operator"], noted["biller"]) == ("jdoe", "acme")
+    assert noted["target"] == "tail billing.payment.outcome.v1"
+
+
+def test_dead_letters_are_told_without_their_bytes(tail: Operator, own: Stack) -> None:
+    letter = b"Ada Example, no event"
+    producer = Producer({"bootstrap.servers": own.bootstrap})
+    headers = [("billbus_reason", b"not in the Confluent wire format"), ("billbus_lane", b"payments.post")]
+    producer.produce("billing.payment.received.v1.dlq", letter, b"acme/0009990001", headers=headers)
+    producer.flush(LIMIT_S)
+    words = ("payment.received.dlq", "--since", yesterday(), "--account", "0009990001", "--json")
+    code, output, _ = tail(*words)
+    (line,) = records(output)
+    assert (code, line["reason"], line["size"], line["raw"]) == (
+        0,
+        "not in the Confluent wire format",
+        len(letter),
+        None,
+    )
+    assert (line["key"], line["origin"]) == ("acme/***001", None)
+    _, output, _ = tail(*words, "--pii", **MAY_SEE)
+    assert records(output)[0]["raw"] == letter.hex()
 
 
 def test_personal_data_is_hidden_and_nothing_else(tail: Operator, published: list[Example]) -> None:

@@ -39,10 +39,9 @@ class Right:
 
 def rights_of(catalog: Mapping[str, Topic]) -> dict[str, list[Right]]:
     """The rights of each service, of `operations` and of each consuming team, by user, in one order."""
-    teams = {each.name for topic in catalog.values() for each in topic.consumers} - {*SERVICES, OPERATIONS}
     found = {name: sorted(set(_of_service(catalog, name))) for name in SERVICES}
     found[OPERATIONS] = sorted(set(_of_operations(catalog)))
-    return found | {team: sorted(set(_of_team(catalog, team))) for team in sorted(teams)}
+    return found | {team: sorted(set(_of_team(catalog, team))) for team in _teams(catalog)}
 
 
 def _of_service(catalog: Mapping[str, Topic], service: str) -> Iterator[Right]:
@@ -72,14 +71,27 @@ def _of_operations(catalog: Mapping[str, Topic]) -> Iterator[Right]:
             yield Right("topic", topic.name + REPLAY, "Write")
     for reader in LANES | TABLES:
         yield Right("group", group_of(reader), "Describe")
+        if reader in LANES:
+            yield Right("group", f"{group_of(reader)}.", "Describe", prefixed=True)  # of its cursors
+    for team in _teams(catalog):
+        yield from _groups_of(team)  # Kafka lets nobody set a group's offsets who may not read in it
     yield Right("group", READER_GROUP, "Describe")
     yield Right("cluster", CLUSTER, "DescribeConfigs")
 
 
 def _of_team(catalog: Mapping[str, Topic], team: str) -> Iterator[Right]:
     yield from _declared(catalog, team)
+    yield from _groups_of(team)
+
+
+def _groups_of(team: str) -> Iterator[Right]:
     yield Right("group", team, "Read")
     yield Right("group", f"{team}.", "Read", prefixed=True)  # another group reads a day again
+
+
+def _teams(catalog: Mapping[str, Topic]) -> list[str]:
+    named = {each.name for topic in catalog.values() for each in topic.consumers}
+    return sorted(named - {*SERVICES, OPERATIONS})
 
 
 def _declared(catalog: Mapping[str, Topic], user: str) -> Iterator[Right]:

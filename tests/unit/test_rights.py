@@ -107,6 +107,14 @@ def test_nobody_but_operations_reads_dead_letters_and_it_writes_no_fact_of_anoth
     )
 
 
+def test_operations_may_set_back_the_groups_of_teams_and_none_of_ours() -> None:
+    teams = RIGHTS.keys() - {*SERVICES, OPERATIONS}
+    moved = {r.name for r in RIGHTS[OPERATIONS] if (r.resource, r.operation) == ("group", "Read")}
+    assert moved == teams | {f"{team}." for team in teams}
+    seen = {r.name for r in RIGHTS[OPERATIONS] if (r.resource, r.operation) == ("group", "Describe")}
+    assert {name for name in seen if name.startswith("billbus.")} == seen
+
+
 def test_every_writer_and_every_reader_of_the_catalog_has_rights() -> None:
     named = {name for topic in CATALOG.values() for name in topic.producers}
     named |= {consumer.name for topic in CATALOG.values() for consumer in topic.consumers}

@@ -63,6 +63,8 @@ def test_only_its_own_facts_are_written(secured: Secured, user: str) -> None:
 def test_no_other_group_is_joined(secured: Secured, user: str) -> None:
     own = {group for group in GROUPS | CURSORS if group.removeprefix("billbus.").startswith(f"{user}.")}
     teams = {name for name in RIGHTS if name not in (*SERVICES, OPERATIONS)} - {user}
+    if user == OPERATIONS:
+        teams = set()  # who may set a group's offsets may be in it: Kafka knows no right between the two
     foreign = (GROUPS | CURSORS) - own | teams
     topic = min(granted(user, "topic", "Read"))
     assert refused_to_join(secured.client(user), foreign, topic) == foreign

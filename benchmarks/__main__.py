@@ -15,13 +15,14 @@ from benchmarks.intake.bench import bench_intake
 from benchmarks.lane.bench import bench_lane
 from benchmarks.lane.cases import CASES
 from benchmarks.lane.contenders import Missing
+from benchmarks.trace import bench_trace
 from deploy.local import Stack
 from deploy.local.processes import ROOT
 from deploy.local.progress import fetch_with_progress
 from services.bus import topics
 from services.bus.catalog import load_catalog
 
-OTHERS = {"intake": bench_intake, "footprint": bench_footprint}
+OTHERS = {"intake": bench_intake, "footprint": bench_footprint, "trace": bench_trace}
 RESULTS = ROOT / ".local" / "bench"
 
 

@@ -12,11 +12,13 @@ from services.cli import (
     parked,
     pause,
     reconcile,
+    rewind,
     run,
     schemas,
     support,
     tail,
     topics,
+    trace,
 )
 from services.cli.completion import offer_values
 from services.cli.output import EXIT_CODES, UNREACHABLE, WRONG_USE, stop
@@ -35,8 +37,10 @@ cli.command("export", epilog=export.EXAMPLES)(export.export_topic)
 cli.command("reconcile", epilog=reconcile.EXAMPLES)(reconcile.reconcile_day)
 cli.command("pause", epilog=pause.PAUSE_EXAMPLES)(pause.pause_deliveries)
 cli.command("resume", epilog=pause.RESUME_EXAMPLES)(pause.resume_deliveries)
+cli.command("rewind", epilog=rewind.EXAMPLES)(rewind.rewind_group)
 cli.command("support", epilog=support.EXAMPLES)(support.show_support)
 cli.command("tail", epilog=tail.EXAMPLES)(tail.tail_topic)
+cli.command("trace", epilog=trace.EXAMPLES)(trace.trace_one)
 cli.add_typer(bif.cli, name="bif")
 cli.add_typer(convert.cli, name="convert")
 cli.add_typer(parked.cli, name="parked")

@@ -17,6 +17,7 @@ from services.events import AccountCurrent, AppliedSetting, EnrollmentCurrent
 
 CACHE_KIB = 32 * 1024
 AT_ONCE = 500
+MOST_RESENT = 50_000
 _SCHEMA = """
 CREATE TABLE account (
     account TEXT PRIMARY KEY, invoice TEXT, policies TEXT, applied TEXT, autopay INTEGER, paperless INTEGER
@@ -208,10 +209,11 @@ class DriftBook:
         )
 
     def to_resend(self) -> list[Resend]:
-        """What is to be sent again, in the order of the topic."""
+        """What is to be sent again, in the order of the topic; MOST_RESENT in one run."""
         found = self._db.execute(
             "SELECT account, number, indicator, origin_partition, origin_offset, told FROM drift"
-            " WHERE kind = 'imt' ORDER BY origin_partition, origin_offset"
+            " WHERE kind = 'imt' ORDER BY origin_partition, origin_offset LIMIT ?",
+            (MOST_RESENT,),
         )
         return [Resend(r[0], r[1], r[2], r[3], r[4], bool(_read(r[5]).ours)) for r in found]
 

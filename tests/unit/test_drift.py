@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from services.cli.app import cli
 from services.events import AccountCurrent, AppliedSetting, EnrollmentCurrent
 from services.operations.drift import Rate, drifts_of, since
 from services.operations.drift_book import Drift, DriftBook, Enrolled
@@ -141,3 +143,20 @@ async def test_calls_are_spread_over_time(monkeypatch: pytest.MonkeyPatch) -> No
     for _ in range(4):
         await rate.turn()
     assert slept == [0.0, 0.1, 0.2, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--biller", "nobody"], "There is no biller 'nobody'; known are acme, "),
+        (["--biller", "acme", "--yes"], "--yes does something only with --repair."),
+        (["--biller", "acme", "--repair", "--yes"], "Say why, for the audit record: "),
+        (["--biller", "acme", "--pii"], "Personal data is not shown here: "),
+    ],
+)
+def test_what_is_asked_wrongly_is_one_sentence(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BILLBUS_PERSONAL_DATA", raising=False)
+    done = CliRunner().invoke(cli, ["drift", *arguments])
+    assert (done.exit_code, done.stderr.startswith(said)) == (2, True), done.stderr

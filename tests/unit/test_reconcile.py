@@ -12,10 +12,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from typer.testing import CliRunner
 
 from services.bus.business_day import business_day
 from services.bus.faults import Outage, Retryable
 from services.bus.lane import Parked, Posted, Rejected, Settled, Settlement
+from services.cli.app import cli
 from services.events import BatchClosed, OffsetRange, PaymentOutcome, PaymentReceived
 from services.operations.day import day_of
 from services.operations.reconcile_batch import check_batch
@@ -390,3 +392,21 @@ def test_every_kind_says_what_to_do_for_this_biller_day_and_payment(book: Book) 
 )
 def test_a_day_adds_up_unless_something_is_missing_or_differs(changes: dict[str, Any], adds_up: bool) -> None:
     assert replace(SUMMARY, **changes).adds_up is adds_up
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--biller", "nobody", "--day", "2026-11-20"], "There is no biller 'nobody'; known are acme, "),
+        (["--biller", "acme", "--day", "20.11.2026"], "--day: '20.11.2026' is no day such as 2026-11-20."),
+        (["--biller", "acme", "--day", "0001-01-01"], "--day: '0001-01-01' is no day such as 2026-11-20."),
+        (["--biller", "acme", "--day", "2999-01-01"], "--day: 2999-01-01 begins at 2998-12-31T"),
+        (["--biller", "acme", "--day", "2026-11-20", "--pii"], "Personal data is not shown here: "),
+    ],
+)
+def test_what_is_asked_wrongly_is_one_sentence(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BILLBUS_PERSONAL_DATA", raising=False)
+    done = CliRunner().invoke(cli, ["reconcile", *arguments])
+    assert (done.exit_code, done.stderr.startswith(said)) == (2, True), done.stderr

@@ -9,6 +9,7 @@ from services.cli import (
     doctor,
     drift,
     export,
+    onboard,
     parked,
     pause,
     reconcile,
@@ -33,6 +34,7 @@ cli = typer.Typer(
 cli.command("run", epilog=run.EXAMPLES)(run.run_service)
 cli.command("drift", epilog=drift.EXAMPLES)(drift.compare_enrolment)
 cli.command("doctor", epilog=doctor.EXAMPLES)(doctor.run_doctor)
+cli.command("onboard", epilog=onboard.EXAMPLES)(onboard.onboard_biller)
 cli.command("export", epilog=export.EXAMPLES)(export.export_topic)
 cli.command("reconcile", epilog=reconcile.EXAMPLES)(reconcile.reconcile_day)
 cli.command("pause", epilog=pause.PAUSE_EXAMPLES)(pause.pause_deliveries)

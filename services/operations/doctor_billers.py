@@ -32,7 +32,7 @@ def check_billers(settings: Settings) -> tuple[Billers, list[Finding]]:
     if not findings:
         advice = "Put a YAML file for each biller there, or set BILLBUS_BILLERS to the folder that has them."
         findings.append(Finding("biller", "wrong", f"no biller's file in {settings.billers}", advice))
-    return Billers(good), [*findings, *_shared(good), *_open_secrets(settings, good)]
+    return Billers(good), [*findings, *shared(good), *_open_secrets(settings, good)]
 
 
 def _problem(path: Path, problem: str) -> Finding:
@@ -45,7 +45,7 @@ def _problem(path: Path, problem: str) -> Finding:
     return Finding("biller", "wrong", f"{path.stem}: {problem}", advice)
 
 
-def _shared(billers: Mapping[str, Biller]) -> Iterator[Finding]:
+def shared(billers: Mapping[str, Biller]) -> Iterator[Finding]:
     """What belongs to one biller alone: with another's, money would go into the wrong insurer's books."""
     owners: dict[tuple[str, str], list[str]] = {}
     for biller in billers.values():

@@ -194,6 +194,7 @@ async def poll_changes(biller: Biller, desk: Desk) -> None:
         result = "failed"
         log.warning("balances.poll_failed", biller=biller.slug, reason=str(fault))
     metrics.POLLED.labels(biller.slug, result).inc()
+    metrics.POLL_ENDED.labels(biller.slug, result).set(desk.clock.now().timestamp())
 
 
 async def _poll(biller: Biller, desk: Desk) -> str:

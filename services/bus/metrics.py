@@ -85,3 +85,8 @@ POLL_UNREADABLE = Counter(
     ["biller"],
 )
 POLLED = Counter("billbus_polled_total", "Polls of what changed at IMT, by result.", ["biller", "result"])
+POLL_ENDED = Gauge(
+    "billbus_poll_ended_time_seconds",
+    "When a poll of what changed at IMT last ended, by result; seconds since 1970.",
+    ["biller", "result"],
+)

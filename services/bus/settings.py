@@ -1,5 +1,6 @@
 """What an operator sets for a process: environment variables with the prefix BILLBUS_, checked at start."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,6 +30,25 @@ def _file(path: Path) -> Path:
     if not path.is_file():
         raise ValueError(f"{path} is not a file")
     return path
+
+
+def parse_addresses(text: str) -> dict[str, tuple[str, ...]]:
+    """Addresses by service, of `payments=http://host:port, payments=..., bills=...`; those not named have
+    their own default. Raises ValueError."""
+    found: dict[str, tuple[str, ...]] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        name, _, url = item.partition("=")
+        if name not in PORTS or name == "sandbox":
+            raise ValueError(f"{name!r} is no service; write payments=http://host:port, separated by commas")
+        if not re.fullmatch(r"https?://[^\s/=]+(/\S*)?", url):
+            raise ValueError(f"{name} has no address; write {name}=http://host:port")
+        found[name] = (*found.get(name, ()), url)
+    return found
+
+
+def _addresses(text: str) -> str:
+    parse_addresses(text)
+    return text
 
 
 Folder = Annotated[Path, AfterValidator(_folder)]
@@ -75,6 +95,12 @@ class Settings(BaseSettings):
         "http://127.0.0.1:18081/apis/ccompat/v7",
         pattern=r"^https?://",
         description="Address of the Confluent-compatible schema registry.",
+    )
+    services: Annotated[str, AfterValidator(_addresses)] = Field(
+        "",
+        description="Where `billbus status` finds the services: `payments=http://host:port`, separated by "
+        "commas, a service also several times; each address behind a name is a replica. One that is not "
+        "named: 127.0.0.1 and its default port.",
     )
     replication: int = Field(
         1, ge=1, le=9, description="Copies of each partition that `billbus topics` asks for; 3 in production."
@@ -139,6 +165,12 @@ class Settings(BaseSettings):
     def listen_port(self) -> int:
         """The port to listen on: the one set, else the service's default."""
         return self.port or PORTS[self.service]
+
+    @property
+    def service_addresses(self) -> dict[str, tuple[str, ...]]:
+        """Where each service answers, by its name."""
+        default = {name: (f"http://127.0.0.1:{port}",) for name, port in PORTS.items() if name != "sandbox"}
+        return default | parse_addresses(self.services)
 
     @property
     def partners(self) -> Path:

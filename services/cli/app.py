@@ -3,6 +3,7 @@
 import typer
 
 from services.bus.settings import ConfigurationError
+from services.cli.completion import offer_values
 from services.cli import (
     bif,
     convert,
@@ -16,12 +17,12 @@ from services.cli import (
     rewind,
     run,
     schemas,
+    status,
     support,
     tail,
     topics,
     trace,
 )
-from services.cli.completion import offer_values
 from services.cli.output import EXIT_CODES, UNREACHABLE, WRONG_USE, stop
 
 cli = typer.Typer(
@@ -40,6 +41,7 @@ cli.command("reconcile", epilog=reconcile.EXAMPLES)(reconcile.reconcile_day)
 cli.command("pause", epilog=pause.PAUSE_EXAMPLES)(pause.pause_deliveries)
 cli.command("resume", epilog=pause.RESUME_EXAMPLES)(pause.resume_deliveries)
 cli.command("rewind", epilog=rewind.EXAMPLES)(rewind.rewind_group)
+cli.command("status", epilog=status.EXAMPLES)(status.show_status)
 cli.command("support", epilog=support.EXAMPLES)(support.show_support)
 cli.command("tail", epilog=tail.EXAMPLES)(tail.tail_topic)
 cli.command("trace", epilog=trace.EXAMPLES)(trace.trace_one)

@@ -13,7 +13,7 @@ from services.bus.settings import Settings, load_settings
 from services.cli.acting import Reason, Yes, operator_of, require_reason
 from services.cli.billers import named_biller
 from services.cli.output import FINE, WRONG_USE, AsJson, print_json, stop
-from services.cli.records import as_text, readable
+from services.cli.records import as_text, plain
 from services.events import PausedLane
 
 if TYPE_CHECKING:
@@ -103,13 +103,14 @@ def _object(change: "Change") -> dict[str, Any]:
         "lane": change.wish.lane,
         "wish": "pause" if change.wish.paused else "resume",
         "state": ("done" if change.done else "would be done") if change.needed else "nothing to do",
-        "before": [_pause(change.wish.biller, each) for each in change.before],
-        "after": [_pause(change.wish.biller, each) for each in change.after],
-        "still_held_by": [_pause(biller, each) for biller, each in change.still],
+        "before": [pause_object(change.wish.biller, each) for each in change.before],
+        "after": [pause_object(change.wish.biller, each) for each in change.after],
+        "still_held_by": [pause_object(biller, each) for biller, each in change.still],
     }
 
 
-def _pause(biller: str, pause: PausedLane) -> dict[str, str]:
+def pause_object(biller: str, pause: PausedLane) -> dict[str, str]:
+    """One pause for programs."""
     return {
         "biller": biller,
         "lane": pause.lane,
@@ -160,6 +161,6 @@ def _resuming(change: "Change") -> str:
 
 def _why(pause: PausedLane, zone: tzinfo) -> str:
     """Who, when and why; what a person typed is shown with nothing in it that a terminal would obey."""
-    told = f" by {readable(pause.operator, zone)[1:-1]}" if pause.operator else ""
-    reason = f": {readable(pause.reason, zone)[1:-1]}" if pause.reason else ""
+    told = f" by {plain(pause.operator)}" if pause.operator else ""
+    reason = f": {plain(pause.reason)}" if pause.reason else ""
     return f"{told} since {as_text(pause.since, zone)}{reason}"

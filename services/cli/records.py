@@ -83,3 +83,8 @@ def readable(value: Any, zone: tzinfo) -> str:
         return as_text(value, zone)
     text = json.dumps(value, default=lambda each: as_text(each, zone), ensure_ascii=False)
     return text if text.isprintable() else json.dumps(value, default=lambda each: as_text(each, zone))
+
+
+def plain(text: str) -> str:
+    """A text on a terminal as it is, but nothing in it that a terminal would obey."""
+    return text if text.isprintable() else json.dumps(text)[1:-1]

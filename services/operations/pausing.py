@@ -18,6 +18,7 @@ from services.bus.clock import Clock
 from services.bus.codec import Codec, Undecodable
 from services.bus.connection import kafka_of
 from services.bus.groups import edge_offsets
+from services.bus.identity import key
 from services.bus.partitioning import place_of
 from services.bus.pauses import ALL, Pauses
 from services.bus.place import Place, Unreachable
@@ -139,6 +140,11 @@ class PausesTopic:
             found = await self._records(reader, {partition: seen[partition]}, ends)
         return [(offset, current) for offset, current in found if current.biller == biller]
 
+    async def write(self, publisher: Publisher, current: PauseCurrent) -> None:
+        """Like every compacted topic's, the record has no headers. Raises NotAcknowledged."""
+        value = self._codec.encode(current)
+        await publisher.publish_raw(PauseCurrent.TOPIC, key(current).encode(), value, [])
+
     async def _records(
         self, reader: TopicReader, starts: Offsets, ends: Offsets
     ) -> list[tuple[int, PauseCurrent]]:
@@ -209,7 +215,7 @@ class PauseDesk:
             after = merge(wish, base, by)
             mine = PauseCurrent(biller=wish.biller, paused=after, updated_at=self._clock.now())
             try:
-                await self._publisher.publish(mine)
+                await self._topic.write(self._publisher, mine)
             except NotAcknowledged as error:
                 raise Unreachable(f"Kafka did not take the pause: {error}") from None
             came = await self._topic.since(wish.biller, seen)
@@ -237,6 +243,7 @@ async def open_pauses(
     try:
         with Place(kafka_of(settings), settings.registry) as place:
             async with publishing(settings, topics, clock) as publisher:
+                await codec.start()
                 yield PauseDesk(PausesTopic(place, codec, clock), publisher, clock)
     finally:
         registry.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.bus.pauses import ALL, Pauses
-from services.bus.settings import ConfigurationError, Settings
+from services.bus.settings import ConfigurationError, load_settings
 from services.events import PauseCurrent, PausedLane
 from services.operations.pausing import CLOCKS, Paused, Wish, merge, still_held, wish_of
 from tests.unit.parts import NOON
@@ -58,7 +58,7 @@ def test_what_is_resumed_and_held_all_the_same_is_said() -> None:
 
 def test_all_lanes_and_all_clocks_that_call_partners_can_be_named(tmp_path: Path) -> None:
     (tmp_path / "acme.yaml").touch()
-    settings = Settings(billers=tmp_path)
+    settings = load_settings(billers=tmp_path)
     for lane in (*CLOCKS, POST, ALL):
         assert wish_of(settings, "acme", lane, paused=True).lane == lane
 
@@ -66,7 +66,7 @@ def test_all_lanes_and_all_clocks_that_call_partners_can_be_named(tmp_path: Path
 def test_an_unknown_biller_and_an_unknown_lane_are_refused_with_the_nearest_names(tmp_path: Path) -> None:
     for name in ("acme", "birch"):
         (tmp_path / f"{name}.yaml").touch()
-    settings = Settings(billers=tmp_path)
+    settings = load_settings(billers=tmp_path)
     with pytest.raises(ConfigurationError) as refused:
         wish_of(settings, "acne", "payment.post", paused=True)
     assert refused.value.problems == [

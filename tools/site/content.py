@@ -26,7 +26,7 @@ MAP = "map.md"
 WIDE = "---\nhide: [toc]\n---\n"
 """Front matter of a page that needs the room of the table of contents."""
 READERS = ["subscribe.md", PROGRAMS, "evolve.md"]
-"""The pages for other teams; what of docs/ is neither here nor in a folder is for operators."""
+"""The pages for other teams; what else of docs/ is in no folder, or in operators/, is for operators."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ def gather(schemas: Path) -> Content:
     flows = [name for name in docs if name.startswith("flows/")]
     services = {Path(name).stem for name in flows}
     decisions = [name for name in docs if name.startswith("decisions/")]
-    operators = [name for name in docs if "/" not in name and name not in READERS]
+    general = [name for name in docs if "/" not in name and name not in READERS]
+    commands = [name for name in docs if name.startswith("operators/")]
     topics = {f"topics/{topic.name}.md": topic for topic in catalog.values()}
     pages = {
         **{name: f"{WIDE}{text}" if name in flows else text for name, text in docs.items()},
@@ -61,7 +62,7 @@ def gather(schemas: Path) -> Content:
         {"Topics": [TOPICS, *({topic.short: page} for page, topic in topics.items())]},
         {"Subscribe": READERS},
         {"Flows": [{title_of(docs[name]).split(":")[0]: name} for name in flows]},
-        {"Operate": operators},
+        {"Operate": [*general, {"Commands": commands}] if commands else general},
         {"Decisions": [DECISIONS, *decisions]},
     ]
     return Content(pages, nav)

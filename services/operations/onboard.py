@@ -127,5 +127,5 @@ def left_for_a_person(settings: Settings, onboarding: Onboarding) -> list[str]:
         "Restart the services: they read the billers' files when they start.",
         "Run: billbus doctor",
         f"After the first day's enrolments: billbus drift --biller {slug}",
-        f"After the first cut-off: billbus reconcile --biller {slug}, and compare its totals with the bank's.",
+        f"After the first cut-off: billbus reconcile --biller {slug}; compare its totals with the bank's.",
     ]

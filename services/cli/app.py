@@ -3,7 +3,6 @@
 import typer
 
 from services.bus.settings import ConfigurationError
-from services.cli.completion import offer_values
 from services.cli import (
     bif,
     convert,
@@ -23,6 +22,7 @@ from services.cli import (
     topics,
     trace,
 )
+from services.cli.completion import offer_values
 from services.cli.output import EXIT_CODES, UNREACHABLE, WRONG_USE, stop
 
 cli = typer.Typer(

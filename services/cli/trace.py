@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 
@@ -24,7 +24,7 @@ from services.cli.timeline import print_nothing, print_story
 from services.operations.personal_use import note_personal_data
 from services.operations.trace import DAYS, Asked, NotClear, Story, trace
 from services.operations.trace_drawings import as_html, as_mermaid
-from services.operations.trace_find import Kind
+from services.operations.trace_find import KINDS, Kind
 
 EXAMPLES = """Two examples:
 
@@ -39,8 +39,8 @@ def trace_one(
     text: Annotated[
         str,
         typer.Argument(
-            metavar="PAYMENT_GUID|INVOICE_NUMBER|ACCOUNT|TRACE_ID",
-            help="What to look for, as it was told you.",
+            metavar="WHAT",
+            help="A payment's GUID, an invoice number, an account number or a trace id, as it was told you.",
         ),
     ],
     biller: Annotated[str, typer.Option(help="Only this biller's; default: every biller's.")] = "",
@@ -58,7 +58,11 @@ def trace_one(
         ),
     ] = DAYS,
     kind: Annotated[
-        str, typer.Option(help="payment, invoice, account or trace; default: what it looks like.")
+        str,
+        typer.Option(
+            help="payment, invoice, account or trace; default: what it looks like.",
+            autocompletion=lambda incomplete: [each for each in KINDS if each.startswith(incomplete)],
+        ),
     ] = "",
     personal_data: ShowPersonalData = False,
     mermaid: Annotated[Path | None, typer.Option(help="Write a Mermaid diagram to this file.")] = None,
@@ -105,8 +109,8 @@ def _billers(settings: Settings, slug: str) -> dict[str, Biller]:
 
 
 def _kind(text: str) -> Kind | None:
-    if text and text not in get_args(Kind):
-        stop(WRONG_USE, f"--kind: {text!r} is none of {', '.join(get_args(Kind))}.")
+    if text and text not in KINDS:
+        stop(WRONG_USE, f"--kind: {text!r} is none of {', '.join(KINDS)}.")
     return text or None  # type: ignore[return-value]  # one of them, as just checked
 
 

@@ -94,6 +94,14 @@ def test_a_team_reads_in_groups_of_its_own(secured: Secured) -> None:
     assert refused_to_join(secured.client(team), [team, f"{team}.again"], topic) == set()
 
 
+def test_operations_sets_a_teams_group_back_and_none_of_ours(secured: Secured) -> None:
+    admin = AdminClient(secured.client(OPERATIONS))
+    place = TopicPartition(min(granted("general-ledger", "topic", "Read")), 0, 0)
+    assert not is_refused(partial(commit_offsets, admin, "general-ledger.set-back", [place]))
+    for group in (group_of("payments.post"), f"{group_of('payments.post')}.acme", "unknown-team"):
+        assert is_refused(partial(commit_offsets, admin, group, [place]))
+
+
 def test_nobody_looks_after_topics_brokers_or_rights(secured: Secured, user: str) -> None:
     admin = AdminClient(secured.client(user))
     acts = _administration(admin, secured.client(user), min(granted(user, "topic", "Read")), user)

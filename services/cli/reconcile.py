@@ -211,7 +211,8 @@ def _difference(each: Mapping[str, Any]) -> str:
     if each["reason"]:
         parts.append(_text(each["reason"]))
     if each["kind"] in ("late", "from_another_day", "wrong_day"):
-        parts += [f"received {each['received_day']}"] if each["received_day"] else []
+        moved = each["received_day"] not in (None, each["batch_day"])
+        parts += [f"received {each['received_day']}"] if moved else []
         parts += [f"batch {each['batch_day']}"] if each["batch_day"] else []
     at_imt = [] if each["imt_count"] in (0, 1) else [f"{each['imt_count']} times"]
     if each["imt_amount"] not in (None, each["amount"]):

@@ -104,6 +104,8 @@ async def comparing(
 ) -> AsyncIterator[Sides]:
     """Opens both partners, the bus and a book; raises Unreachable, and ConfigurationError without secrets."""
     catalog, secrets = load_catalog(settings.schemas), Secrets(settings.secrets)
+    for name in (biller.imt.token, biller.invoice_cloud.web_service_key):
+        secrets.get(name)  # said at once, and not by each of the questions that run side by side
     codec = Codec({name: topic.schema for name, topic in catalog.items()}, Registry(settings.registry))
     billers, plain = Billers({biller.slug: biller}), [biller.slug] if biller.plain_http else []
     with TemporaryDirectory(prefix="billbus-drift-") as folder:

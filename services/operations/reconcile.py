@@ -67,6 +67,7 @@ async def reconciling(
     biller's token is missing. A partner that cannot be asked is told in the summary.
     """
     catalog, secrets = load_catalog(settings.schemas), Secrets(settings.secrets)
+    secrets.get(biller.imt.token)  # said before the long passes
     codec = Codec({name: topic.schema for name, topic in catalog.items()}, Registry(settings.registry))
     wire = load_wire(settings.schemas).imt
     plain = [biller.slug] if biller.plain_http else []

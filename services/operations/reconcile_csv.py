@@ -37,6 +37,7 @@ def write_csv(path: Path, differences: Iterable[Difference], summary: Summary, *
     """
     count = 0
     path.touch(mode=0o600)
+    path.chmod(0o600)  # also one that was there
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow((*COLUMNS, "means", "what_to_do"))

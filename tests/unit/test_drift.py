@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from services.bus.settings import ConfigurationError
 from services.cli.app import cli
 from services.events import AccountCurrent, AppliedSetting, EnrollmentCurrent
 from services.operations.drift import Rate, drifts_of, since
@@ -160,3 +161,13 @@ def test_what_is_asked_wrongly_is_one_sentence(
     monkeypatch.delenv("BILLBUS_PERSONAL_DATA", raising=False)
     done = CliRunner().invoke(cli, ["drift", *arguments])
     assert (done.exit_code, done.stderr.startswith(said)) == (2, True), done.stderr
+
+
+def test_a_missing_secret_is_said_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BILLBUS_SECRETS", str(tmp_path))
+    monkeypatch.setenv("BILLBUS_BOOTSTRAP", "127.0.0.1:1")
+    done = CliRunner().invoke(cli, ["drift", "--biller", "acme"])
+    assert isinstance(done.exception, ConfigurationError)
+    assert "acme-imt-token" in str(done.exception)

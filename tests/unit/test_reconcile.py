@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from services.bus.business_day import business_day
 from services.bus.faults import Outage, Retryable
 from services.bus.lane import Parked, Posted, Rejected, Settled, Settlement
+from services.bus.settings import ConfigurationError
 from services.cli.app import cli
 from services.events import BatchClosed, OffsetRange, PaymentOutcome, PaymentReceived
 from services.operations.day import day_of
@@ -410,3 +411,13 @@ def test_what_is_asked_wrongly_is_one_sentence(
     monkeypatch.delenv("BILLBUS_PERSONAL_DATA", raising=False)
     done = CliRunner().invoke(cli, ["reconcile", *arguments])
     assert (done.exit_code, done.stderr.startswith(said)) == (2, True), done.stderr
+
+
+def test_a_missing_secret_is_said_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BILLBUS_SECRETS", str(tmp_path))
+    monkeypatch.setenv("BILLBUS_BOOTSTRAP", "127.0.0.1:1")
+    done = CliRunner().invoke(cli, ["reconcile", "--biller", "acme", "--day", "2026-11-20"])
+    assert isinstance(done.exception, ConfigurationError)
+    assert "acme-imt-token" in str(done.exception)

@@ -1,10 +1,12 @@
 """`billbus pause` and `billbus resume`: holding deliveries back for a while, and letting them go on."""
 
 import asyncio
+import sys
 from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from services.bus.catalog import load_catalog
 from services.bus.clock import Clock
@@ -85,8 +87,9 @@ def _run(biller: str, every: bool, lane: str, reason: str, yes: bool, as_json: b
         print_json(_object(change))
     else:
         zone = named_biller(settings.billers, biller, settings.partners).timezone if biller else UTC
+        console = Console(soft_wrap=not sys.stdout.isatty(), markup=False, highlight=False)
         for sentence in _sentences(change, zone):
-            typer.echo(sentence)
+            console.print(sentence)
     raise SystemExit(FINE)
 
 
@@ -122,41 +125,42 @@ def pause_object(biller: str, pause: PausedLane) -> dict[str, str]:
 
 def _sentences(change: "Change", zone: tzinfo) -> list[str]:
     wish = change.wish
-    said = [_pausing(change, zone) if wish.paused else _resuming(change)]
+    said = _pausing(change, zone) if wish.paused else [_resuming(change)]
     for biller, pause in change.still:
-        whose = "all billers" if biller == ALL else biller
-        what = "everything" if pause.lane == ALL else pause.lane
-        way = "--all" if biller == ALL else biller
-        lane = "" if pause.lane == ALL else f" --lane {pause.lane}"
-        said.append(
-            f"It is still held: {what} of {whose} is paused{_why(pause, zone)}; billbus resume {way}{lane}"
-        )
+        said.append(f"It is still held: {_named(biller, pause.lane)} is paused{_why(pause, zone)}")
+        said.append(f"That ends with: {_resume(biller, pause.lane)}")
     if change.needed and not change.done:
         said.append("Nothing was done; add --yes to do it.")
     return said
 
 
-def _pausing(change: "Change", zone: tzinfo) -> str:
+def _pausing(change: "Change", zone: tzinfo) -> list[str]:
     wish = change.wish
+    (there,) = (each for each in change.after if each.lane == wish.lane)
+    what = _named(wish.biller, wish.lane)
     if not change.needed:
-        (there,) = (each for each in change.after if each.lane == wish.lane)
-        return f"{wish.target} is paused already{_why(there, zone)}."
+        return [f"{what} is paused already{_why(there, zone)}"]
     if not change.done:
-        return f"{wish.target} would be paused."
-    (made,) = (each for each in change.after if each.lane == wish.lane)
-    way = "--all" if wish.biller == ALL else wish.biller
-    lane = "" if wish.lane == ALL else f" --lane {wish.lane}"
-    return f"{wish.target} is paused{_why(made, zone)}; it stays so until: billbus resume {way}{lane}"
+        return [f"{what} would be paused."]
+    return [f"{what} is paused{_why(there, zone)}", f"That ends with: {_resume(wish.biller, wish.lane)}"]
 
 
 def _resuming(change: "Change") -> str:
     wish = change.wish
     if not change.needed:
-        return f"{wish.target} is not paused."
+        return f"{_named(wish.biller, wish.lane)} is not paused."
     ended = [each for each in change.before if each not in change.after]
-    what = ", ".join("everything" if each.lane == ALL else each.lane for each in ended)
-    whose = "all billers" if wish.biller == ALL else wish.biller
-    return f"{whose}: {what} {'goes on' if change.done else 'would go on'}."
+    what = ", ".join(_named(wish.biller, each.lane) for each in ended)
+    return f"{what} {'goes on' if change.done else 'would go on'}."
+
+
+def _named(biller: str, lane: str) -> str:
+    return f"{'Everything' if lane == ALL else lane} of {'all billers' if biller == ALL else biller}"
+
+
+def _resume(biller: str, lane: str) -> str:
+    only = "" if lane == ALL else f" --lane {lane}"
+    return f"billbus resume {'--all' if biller == ALL else biller}{only}"
 
 
 def _why(pause: PausedLane, zone: tzinfo) -> str:

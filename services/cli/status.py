@@ -9,6 +9,7 @@ import termios
 import tty
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
@@ -48,6 +49,7 @@ def show_status(
     """
     from services.operations.status import look
     from services.operations.status_needs import needs_of
+    from services.operations.status_parked import count_parked
 
     settings = load_settings()
     catalog = load_catalog(settings.schemas)
@@ -55,7 +57,8 @@ def show_status(
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)
 
     async def ask() -> "Look":
-        status = await look(settings, catalog, Clock())
+        clock = Clock()
+        status = await look(settings, catalog, clock, partial(count_parked, settings, catalog, clock))
         return status, needs_of(status)
 
     if not watch:

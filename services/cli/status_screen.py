@@ -125,10 +125,10 @@ def _cut_off(now: BillerNow, at: datetime) -> str:
 
 
 def _partners(now: BillerNow) -> Text:
-    if now.away:
-        return Text(f"away: {', '.join(now.away)}", BAD)
     if now.paused:
         return Text("paused", HELD)
+    if now.away:
+        return Text(f"away: {', '.join(now.away)}", BAD)
     return Text("there", GOOD)
 
 

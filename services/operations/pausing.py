@@ -125,7 +125,7 @@ class PausesTopic:
     async def read(self) -> tuple[Pauses, Offsets]:
         """What is paused now, and up to where that was read; raises Unreachable, ConfigurationError."""
         pauses = Pauses()
-        with TopicReader(self._place, PauseCurrent.TOPIC, self._clock) as reader:
+        with await asyncio.to_thread(TopicReader, self._place, PauseCurrent.TOPIC, self._clock) as reader:
             ends = await asyncio.to_thread(reader.ends)
             begins = await asyncio.to_thread(_begins, self._place, ends)
             for _, current in await self._records(reader, begins, ends):
@@ -135,7 +135,7 @@ class PausesTopic:
     async def since(self, biller: str, seen: Offsets) -> list[tuple[int, PauseCurrent]]:
         """What was written of a biller from there on, each with its offset."""
         partition = place_of(biller.encode(), len(seen))
-        with TopicReader(self._place, PauseCurrent.TOPIC, self._clock) as reader:
+        with await asyncio.to_thread(TopicReader, self._place, PauseCurrent.TOPIC, self._clock) as reader:
             ends = await asyncio.to_thread(reader.ends)
             found = await self._records(reader, {partition: seen[partition]}, ends)
         return [(offset, current) for offset, current in found if current.biller == biller]

@@ -23,6 +23,7 @@ from services.bus.support import SupportMatrix
 from services.events import BatchClosed, PausedLane
 from services.operations.status_broker import BrokerState, DeadLetters, LaneLag, connected
 from services.operations.status_facts import Facts, read_facts
+from services.operations.status_parked import Unread
 from services.operations.status_services import Measured, Replica, ask_services, together
 
 NOTHING = BrokerState(lanes=(), dead=(), missing=())
@@ -72,6 +73,7 @@ class _Bus:
 
     state: BrokerState = NOTHING
     facts: Facts | None = None
+    parked: Mapping[str, int] | None = None
     away: str = ""
 
 
@@ -83,12 +85,10 @@ async def look(
     Without `count_parked` the services' own counts stand in for it.
     """
     billers, problems = read_billers(settings)
-    replicas, bus, parked = await asyncio.gather(
-        ask_services(settings.service_addresses),
-        _ask_bus(settings, catalog, clock),
-        _parked(count_parked),
-    )
-    return assemble(clock.now(), billers, replicas, bus.state, bus.facts, parked, bus.away, problems)
+    # in a loop of its own: what blocks this one for a moment must not pass for a service that does not answer
+    asked = asyncio.to_thread(asyncio.run, ask_services(settings.service_addresses))
+    replicas, bus = await asyncio.gather(asked, _ask_bus(settings, catalog, clock, count_parked))
+    return assemble(clock.now(), billers, replicas, bus.state, bus.facts, bus.parked, bus.away, problems)
 
 
 def read_billers(settings: Settings) -> tuple[list[Biller], list[str]]:
@@ -103,13 +103,19 @@ def read_billers(settings: Settings) -> tuple[list[Biller], list[str]]:
     return billers, problems
 
 
-async def _ask_bus(settings: Settings, catalog: Mapping[str, Topic], clock: Clock) -> _Bus:
+async def _ask_bus(
+    settings: Settings, catalog: Mapping[str, Topic], clock: Clock, count_parked: CountParked | None
+) -> _Bus:
     try:
         async with connected(kafka_of(settings)) as broker:
-            state, facts = await asyncio.gather(broker.look(catalog), _facts(settings, catalog, clock))
+            state, facts, parked = await asyncio.gather(
+                broker.look(catalog), _facts(settings, catalog, clock), _parked(count_parked)
+            )
     except Unreachable as error:
         return _Bus(away=str(error))
-    return _Bus(state=state, facts=facts) if isinstance(facts, Facts) else _Bus(state=state, away=facts)
+    if isinstance(facts, Facts):
+        return _Bus(state=state, facts=facts, parked=parked)
+    return _Bus(state=state, parked=parked, away=facts)
 
 
 async def _facts(settings: Settings, catalog: Mapping[str, Topic], clock: Clock) -> Facts | str:
@@ -125,7 +131,7 @@ async def _facts(settings: Settings, catalog: Mapping[str, Topic], clock: Clock)
 async def _parked(count: CountParked | None) -> Mapping[str, int] | None:
     try:
         return await count() if count is not None else None
-    except (Unreachable, KafkaException):
+    except (Unread, Unreachable, ConfigurationError, KafkaException):
         return None
 
 

@@ -19,8 +19,8 @@ from services.bus.place import Unreachable
 from services.bus.progress import decode_metadata
 from services.bus.topics import LANES, group_of
 
-ANSWER_S = 5.0
-"""How long the broker may take for one look."""
+CONNECT_S, ANSWER_S = 5.0, 10.0
+"""How long the broker may take until it answers at all, and then for one look."""
 STAMPS_S = 1.5
 """How long the stamps of the first unsettled records may take; what has not come by then is not known."""
 MOST_CURSORS = 200
@@ -98,6 +98,10 @@ class Connected:
 
     async def look(self, catalog: Mapping[str, Topic]) -> BrokerState:
         """Raises KafkaError or TimeoutError."""
+        async with asyncio.timeout(ANSWER_S):
+            return await self._look(catalog)
+
+    async def _look(self, catalog: Mapping[str, Topic]) -> BrokerState:
         read = {lane: _read(catalog[topic]) for lane, topic in LANES.items()}
         dead = [topic.name + DLQ for topic in catalog.values() if topic.dlq]
         names = sorted({*dead, *(name for topics in read.values() for name in topics)})
@@ -211,9 +215,9 @@ async def connected(brokers: Brokers) -> AsyncIterator[Connected]:
     )
     admin = AIOKafkaAdminClient(**aiokafka_client(brokers), request_timeout_ms=int(ANSWER_S * 1000))
     try:
-        async with asyncio.timeout(ANSWER_S):
+        async with asyncio.timeout(CONNECT_S):
             await asyncio.gather(start_consumer(consumer), admin.start())
-            yield Connected(consumer, admin)
+        yield Connected(consumer, admin)
     except (KafkaError, TimeoutError, OSError) as error:
         raise Unreachable(f"Kafka at {brokers} does not answer ({type(error).__name__})") from None
     finally:

@@ -92,11 +92,16 @@ def _stopped(status: Status) -> Iterator[Need]:
 
 def _away(status: Status) -> Iterator[Need]:
     for now in status.billers:
-        if now.away:
-            what = (
-                f"A partner of {now.biller.slug} is taken to be away, so this waits: {', '.join(now.away)}."
-            )
+        waits = [lane for lane in now.away if now.biller.slug not in _held(status, lane)]
+        if waits:
+            what = f"A partner of {now.biller.slug} is taken to be away, so this waits: {', '.join(waits)}."
             yield Need(what=what, run="billbus doctor --read-only")
+
+
+def _held(status: Status, lane: str) -> set[str]:
+    """The billers whose lane somebody has paused."""
+    held = {biller for biller, pause in status.paused if pause.lane in (ALL, lane)}
+    return held | {now.biller.slug for now in status.billers} if ALL in held else held
 
 
 def _behind(status: Status) -> Iterator[Need]:
@@ -111,10 +116,10 @@ def _behind(status: Status) -> Iterator[Need]:
 
 def _unexplained(status: Status, lag: LaneLag) -> Iterator[datetime]:
     """Stamps of first unsettled records of those who are neither paused nor behind a partner that is away."""
-    held = {biller for biller, pause in status.paused if pause.lane in (ALL, lag.lane)}
-    held |= {now.biller.slug for now in status.billers if lag.lane in now.away}
+    away = {now.biller.slug for now in status.billers if lag.lane in now.away}
+    held = _held(status, lag.lane) | away
     for head in lag.heads:
-        if head.at is not None and head.biller not in held and ALL not in held:
+        if head.at is not None and head.biller not in held:
             yield head.at
 
 
@@ -143,10 +148,12 @@ def _poll_late_s(status: Status, now: BillerNow) -> float | None:
 
 
 def _parked(status: Status) -> Iterator[Need]:
-    since = " since the services began" if status.parked_since_start else ""
     for now in status.billers:
         if now.parked:
-            what = f"{_some(now.parked, 'delivery', 'deliveries')} of {now.biller.slug} were parked{since}."
+            count = _some(now.parked, "delivery", "deliveries")
+            what = f"Parked, for a person to decide: {count} of {now.biller.slug}."
+            if status.parked_since_start:
+                what = f"Parked since the services began: {count} of {now.biller.slug}."
             yield Need(what=what, run=f"billbus parked list --biller {now.biller.slug}")
 
 
@@ -155,7 +162,9 @@ def _dead(status: Status) -> Iterator[Need]:
         if dead.records and (dead.newest is None or status.at - dead.newest < DEAD_SEEN):
             ago = f", the newest {span((status.at - dead.newest).total_seconds())} old" if dead.newest else ""
             what = f"{_some(dead.records, 'record')} could not be decoded, on {dead.topic}{ago}."
-            yield Need(what=what, run="billbus topics diff")
+            short = dead.topic.removeprefix("billing.").replace(".v1.dlq", ".dlq")
+            since = (dead.newest or status.at - DEAD_SEEN).date()
+            yield Need(what=what, run=f"billbus tail {short} --since {since}")
 
 
 def _paused(status: Status) -> Iterator[Need]:

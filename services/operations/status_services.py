@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -18,6 +20,7 @@ ANSWER_S = 3.0
 LOOK_UP_S = 1.0
 LARGEST_BYTES = 4 * 1024 * 1024
 """Of an answer; what is longer is not read."""
+IPV6 = 6
 MOST_REPLICAS = 64
 """Of one service; of more addresses the first are asked."""
 
@@ -68,15 +71,23 @@ async def _ask_service(http: httpx.AsyncClient, service: str, url: str) -> list[
     try:
         async with asyncio.timeout(LOOK_UP_S):
             places = await _addresses(url)
-    except (OSError, TimeoutError):
-        why = "its name is not known here"
-        return [Replica(service=service, address=urlsplit(url).netloc, state="no answer", why=why)]
+    except TimeoutError:
+        return [_unfound(service, url, f"its name was not found within {LOOK_UP_S:g} s")]
+    except OSError:
+        return [_unfound(service, url, "its name is not known here")]
     return list(await asyncio.gather(*(_ask(http, service, url, place) for place in places[:MOST_REPLICAS])))
+
+
+def _unfound(service: str, url: str, why: str) -> Replica:
+    return Replica(service=service, address=urlsplit(url).netloc, state="no answer", why=why)
 
 
 async def _addresses(url: str) -> list[str]:
     """All addresses behind a name, each a replica; of both families one, where a name has both."""
     parts = urlsplit(url)
+    with suppress(ValueError):
+        number = ip_address(parts.hostname or "")
+        return [f"[{number}]" if number.version == IPV6 else str(number)]
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
     old = [str(address[0]) for family, *_, address in found if family == socket.AF_INET]

@@ -282,6 +282,8 @@ def test_dead_letters_are_named_until_the_newest_is_a_week_old() -> None:
     assert said(status(dead=[fresh])) == [
         f"2 records could not be decoded, on {RECEIVED}.dlq, the newest 2 h old."
     ]
+    (need,) = needs_of(status(dead=[fresh]))
+    assert need.run == "billbus tail payment.received.dlq --since 2026-11-23"
     assert said(status(dead=[old])) == []
 
 

@@ -11,6 +11,7 @@ from tools import (
     generate_configuration,
     generate_events,
     generate_openapi,
+    generate_operators,
     generate_strimzi,
     generate_topics_table,
 )
@@ -18,7 +19,13 @@ from tools import (
 DERIVED: dict[Path, Callable[[], str]] = (
     {
         module.TARGET: module.render
-        for module in (generate_events, generate_configuration, generate_asyncapi, generate_topics_table)
+        for module in (
+            generate_events,
+            generate_configuration,
+            generate_asyncapi,
+            generate_topics_table,
+            generate_operators,
+        )
     }
     | generate_openapi.DOCUMENTS
     | {

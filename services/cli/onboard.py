@@ -59,7 +59,8 @@ def onboard_biller(
     folder = to or settings.billers
     if not folder.is_dir():
         stop(WRONG_USE, f"--to: {folder} is no folder.")
-    made = onboard.prepare(settings, _answers(settings, source, as_json), folder)
+    support = SupportMatrix.load(settings.partners / "support.yaml")
+    made = onboard.prepare(settings, support, _answers(support, source, as_json), folder)
     if made.problems:
         stop(FOUND, *(f"{made.slug or 'The answers'}: {problem}" for problem in made.problems))
     found, tried, why = asyncio.run(
@@ -75,7 +76,7 @@ def onboard_biller(
     raise SystemExit(FINE if good else FOUND)
 
 
-def _answers(settings: Settings, source: Path | None, as_json: bool) -> dict[str, Any]:
+def _answers(support: SupportMatrix, source: Path | None, as_json: bool) -> dict[str, Any]:
     if source is not None:
         try:
             return onboard.read_answers(source)
@@ -83,7 +84,7 @@ def _answers(settings: Settings, source: Path | None, as_json: bool) -> dict[str
             stop(WRONG_USE, f"--from: {error}.")
     if as_json or not sys.stdin.isatty():
         stop(WRONG_USE, "Nobody can be asked here; give the answers in a file: --from answers.yaml.")
-    return _ask(SupportMatrix.load(settings.partners / "support.yaml"))
+    return _ask(support)
 
 
 def _ask(support: SupportMatrix) -> dict[str, Any]:

@@ -51,7 +51,7 @@ Begin = Annotated[
 
 @cli.callback()
 def list_topics(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the topics of the catalog."""
+    """List the topics of the catalog; its commands make broker and registry agree with it."""
     if context.invoked_subcommand:
         return
     columns = {

@@ -48,11 +48,12 @@ def read_answers(path: Path) -> dict[str, Any]:
     return stated
 
 
-def prepare(settings: Settings, answers: Mapping[str, Any], folder: Path) -> Onboarding:
+def prepare(
+    settings: Settings, support: SupportMatrix, answers: Mapping[str, Any], folder: Path
+) -> Onboarding:
     """The file that the answers make, checked as the services check it; writes nothing there."""
     stated = filled(answers)
     slug, text = str(stated.get("slug", "")), as_yaml(stated)
-    support = SupportMatrix.load(settings.partners / "support.yaml")
     with tempfile.TemporaryDirectory() as aside:
         # the name must be no path: it came from a person
         draft = Path(aside) / f"{Path(slug).name or 'biller'}.yaml"
@@ -127,5 +128,5 @@ def left_for_a_person(settings: Settings, onboarding: Onboarding) -> list[str]:
         "Restart the services: they read the billers' files when they start.",
         "Run: billbus doctor",
         f"After the first day's enrolments: billbus drift --biller {slug}",
-        f"After the first cut-off: billbus reconcile --biller {slug}; compare its totals with the bank's.",
+        f"After the first cut-off: billbus reconcile --biller {slug}, and compare it with the bank.",
     ]

@@ -63,7 +63,8 @@ def test_an_old_kafka_is_told() -> None:
 
 @pytest.fixture
 def without_timezones(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(sys.modules, "tzdata", None)
+    for name in ["tzdata", *(name for name in sys.modules if name.startswith("tzdata."))]:
+        monkeypatch.setitem(sys.modules, name, None)
     zoneinfo.reset_tzpath(to=[])
     yield
     zoneinfo.reset_tzpath()

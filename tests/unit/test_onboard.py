@@ -56,7 +56,7 @@ def test_a_file_that_is_written_says_what_the_answers_say(slug: str) -> None:
 
 
 def test_every_field_is_explained_in_the_file(settings: Settings, tmp_path: Path) -> None:
-    text = onboard.prepare(settings, answers(), tmp_path).text
+    text = onboard.prepare(settings, SUPPORT, answers(), tmp_path).text
     lines = text.splitlines()
     fields = {question.path.rpartition(".")[2]: question.text for question in questions()}
     for number, line in enumerate(lines):
@@ -68,7 +68,7 @@ def test_every_field_is_explained_in_the_file(settings: Settings, tmp_path: Path
 def test_what_is_missing_is_filled_with_names_and_defaults(settings: Settings, tmp_path: Path) -> None:
     told = answers()
     del told["intake"], told["links"], told["rtdr"]
-    made = onboard.prepare(settings, told, tmp_path)
+    made = onboard.prepare(settings, SUPPORT, told, tmp_path)
     assert made.problems == []
     written = yaml.safe_load(made.text)
     assert written["links"]["key"] == "dune-link-key"
@@ -83,7 +83,7 @@ def test_what_is_missing_is_filled_with_names_and_defaults(settings: Settings, t
 def test_missing_secrets_are_named_with_their_place_and_hold_nothing_up(
     settings: Settings, tmp_path: Path
 ) -> None:
-    made = onboard.prepare(settings, answers(), tmp_path)
+    made = onboard.prepare(settings, SUPPORT, answers(), tmp_path)
     assert (made.problems, len(made.missing)) == ([], 5)
     left = onboard.left_for_a_person(settings, made)
     assert f"{settings.secrets}/acme-imt-token" in " ".join(left)
@@ -103,7 +103,7 @@ def test_missing_secrets_are_named_with_their_place_and_hold_nothing_up(
 def test_what_the_services_would_refuse_is_refused_first(
     settings: Settings, tmp_path: Path, changed: dict[str, Any], problem: str
 ) -> None:
-    made = onboard.prepare(settings, answers(**changed), tmp_path)
+    made = onboard.prepare(settings, SUPPORT, answers(**changed), tmp_path)
     assert problem in " ".join(made.problems)
     assert made.path.parent == tmp_path
 
@@ -111,11 +111,11 @@ def test_what_the_services_would_refuse_is_refused_first(
 def test_the_same_answers_leave_the_file_alone_also_with_a_persons_comments(
     settings: Settings, tmp_path: Path
 ) -> None:
-    made = onboard.prepare(settings, answers(), tmp_path)
+    made = onboard.prepare(settings, SUPPORT, answers(), tmp_path)
     onboard.write(made)
     made.path.write_text("# agreed with Dune on Monday\n" + made.path.read_text())
-    assert onboard.prepare(settings, answers(), tmp_path).state == "unchanged"
-    assert onboard.prepare(settings, answers(name="Dune"), tmp_path).state == "differs"
+    assert onboard.prepare(settings, SUPPORT, answers(), tmp_path).state == "unchanged"
+    assert onboard.prepare(settings, SUPPORT, answers(name="Dune"), tmp_path).state == "differs"
 
 
 def test_every_question_says_what_it_is_about_and_checks_its_answer() -> None:

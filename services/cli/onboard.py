@@ -2,25 +2,25 @@
 
 import asyncio
 import difflib
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import wrap
 from typing import Annotated, Any
 
 import typer
 
-from services.bus.catalog import load_catalog
 from services.bus.clock import Clock
-from services.bus.settings import PORTS, Settings, load_settings
+from services.bus.settings import PORTS, load_settings
 from services.bus.support import SupportMatrix
 from services.cli.acting import Reason, Yes, operator_of, require_reason
 from services.cli.output import FINE, FOUND, WRONG_USE, AsJson, print_json, print_table, stop
 from services.operations import onboard
-from services.operations.audit import Act, auditing
 from services.operations.onboard import Onboarding
+from services.operations.onboard_acting import Report, Trial, act, look
 from services.operations.onboard_questions import REQUIRED, SUGGESTED, is_asked, put, questions, switches
-from services.operations.onboard_trial import NotTried, Tried, account_for, try_out
 
 EXAMPLES = """Two examples:
 
@@ -52,9 +52,9 @@ def onboard_biller(
     The invoice and the payment go through the sandbox alone. Without --yes nothing is written or sent; with
     it a file that is there and differs is replaced.
 
-    Exit code 0: done, or would be; 1: something is wrong or missing; 2: wrong use; 3: unreachable.
+    Exit code 0: all is well; 1: something is wrong or missing; 2: wrong use; 3: unreachable.
     """
-    settings = load_settings()
+    settings, clock = load_settings(), Clock()
     require_reason(yes=yes, reason=reason)
     folder = to or settings.billers
     if not folder.is_dir():
@@ -63,17 +63,22 @@ def onboard_biller(
     made = onboard.prepare(settings, support, _answers(support, source, as_json), folder)
     if made.problems:
         stop(FOUND, *(f"{made.slug or 'The answers'}: {problem}" for problem in made.problems))
-    found, tried, why = asyncio.run(
-        _run(settings, made, yes=yes, reason=reason, sandbox=sandbox, invoices=invoices, account=account)
-    )
+    if source is None and not yes:  # what was answered would be lost
+        yes = typer.confirm(f"\nWrite {made.path} and try it out?", default=False)
+        reason = typer.prompt("Why, for the audit record") if yes else ""
+        require_reason(yes=yes, reason=reason)
+    if yes:
+        trial = Trial(sandbox=sandbox, invoices=invoices, account=account)
+        acting = act(settings, made, clock, trial, operator=operator_of(settings), reason=reason)
+        report = asyncio.run(acting)
+    else:
+        report = asyncio.run(look(settings, made, clock))
     left = onboard.left_for_a_person(settings, made)
     if as_json:
-        print_json(_told(made, found, tried, why, left, written=yes and made.state != "unchanged"))
+        print_json(_told(made, report, left, written=yes and made.state != "unchanged"))
     else:
-        _show(made, found, tried, why, left, yes=yes)
-    good = all(state == "answers" for _, state in found) and not made.missing
-    good = good and (not yes or (bool(tried) and all(each.state == "posted" for each in tried)))
-    raise SystemExit(FINE if good else FOUND)
+        _show(made, report, left, yes=yes)
+    raise SystemExit(FINE if report.good and (report.tried or not yes) else FOUND)
 
 
 def _answers(support: SupportMatrix, source: Path | None, as_json: bool) -> dict[str, Any]:
@@ -91,109 +96,45 @@ def _ask(support: SupportMatrix) -> dict[str, Any]:
     """The interview: one question a field, asked again until its answer fits."""
     answers: dict[str, Any] = {}
     for question in (each for each in questions() if is_asked(each)):
-        print(f"\n{question.path}: {question.text}")
+        print("\n" + _wrapped(f"{question.path}: {question.text}"))
         default = None if question.default is REQUIRED else question.default
         if question.path in SUGGESTED:
             default = str(default).format(slug=answers.get("slug", ""))
         while True:
-            said = typer.prompt(question.path.rpartition(".")[2], default=default)
+            said = _plain(typer.prompt(question.path.rpartition(".")[2], default=default))
             try:
                 question.check(said)
                 break
             except ValueError as error:
                 print(f"  {error}")
-        put(answers, question.path, _plain(said))
+        put(answers, question.path, said)
     for path, text in switches(support):
-        put(answers, path, typer.confirm(f"\n{path}: {text}\nSwitch it on?", default=False))
+        print("\n" + _wrapped(f"{path}: {text}"))
+        put(answers, path, typer.confirm("Switch it on?", default=False))
     return answers
 
 
 def _plain(said: Any) -> Any:
-    """As YAML holds it: words for yes and no, and whole numbers; all else stays what was typed."""
-    words = {"true": True, "yes": True, "false": False, "no": False}
-    if isinstance(said, str):
-        return words.get(said.lower(), int(said) if said.isascii() and said.isdigit() else said)
-    return said
+    """As YAML holds it: words for yes and no are truth values, all else stays what was typed."""
+    words = {"true": True, "yes": True, "y": True, "false": False, "no": False, "n": False}
+    return words.get(said.lower(), said) if isinstance(said, str) else said
 
 
-async def _run(
-    settings: Settings,
-    made: Onboarding,
-    *,
-    yes: bool,
-    reason: str,
-    sandbox: str,
-    invoices: str,
-    account: str,
-) -> tuple[list[tuple[str, str]], list[Tried], str]:
-    """What each partner service says, what came of the trial, and why there was none."""
-    clock, biller = Clock(), made.biller
-    if biller is None:  # prepare has told why
-        return [], [], ""
-    if not yes:
-        return await _partners(settings, made, clock), [], "without --yes nothing is sent"
-    act = Act(
-        operator=operator_of(settings), action="onboard", target=made.slug, reason=reason, biller=made.slug
-    )
-    async with auditing(settings, load_catalog(settings.schemas), clock) as audit:
-        await audit.told(act, "begun")
-        if made.state != "unchanged":
-            onboard.write(made)
-        tried: list[Tried] = []
-        found, why = await _partners(settings, made, clock), ""
-        if made.missing:
-            why = "its secrets are not all there yet"
-        else:
-            try:
-                number = account_for(biller, account)
-                tried = await try_out(
-                    settings, biller, clock, sandbox=sandbox, invoices=invoices, account=number
-                )
-            except NotTried as error:
-                why = str(error)
-        ended = ", ".join(f"{each.what} {each.state}" for each in tried) or "not tried"
-        await audit.told(act, f"file {made.state}; {ended}")
-    return found, tried, why
-
-
-async def _partners(settings: Settings, made: Onboarding, clock: Clock) -> list[tuple[str, str]]:
-    if made.biller is None or made.missing:
-        return []
-    answers = await onboard.ask_its_partners(settings, made.biller, clock)
-    return [(name, each.trouble.reason if each.trouble else "answers") for name, each in answers.items()]
-
-
-def _told(
-    made: Onboarding,
-    found: Sequence[tuple[str, str]],
-    tried: Sequence[Tried],
-    why: str,
-    left: Sequence[str],
-    *,
-    written: bool,
-) -> dict[str, Any]:
+def _told(made: Onboarding, report: Report, left: Sequence[str], *, written: bool) -> dict[str, Any]:
     return {
         "biller": made.slug,
         "file": str(made.path),
         "state": made.state,
         "written": written,
         "secrets_missing": sorted(made.missing.values()),
-        "partners": dict(found),
-        "tried": [asdict(each) for each in tried],
-        "not_tried": why or None,
+        "partners": report.partners,
+        "tried": [asdict(each) for each in report.tried],
+        "not_tried": report.not_tried or None,
         "left": list(left),
     }
 
 
-def _show(
-    made: Onboarding,
-    found: Sequence[tuple[str, str]],
-    tried: Sequence[Tried],
-    why: str,
-    left: Sequence[str],
-    *,
-    yes: bool,
-) -> None:
+def _show(made: Onboarding, report: Report, left: Sequence[str], *, yes: bool) -> None:
     if made.state == "unchanged":
         print(f"{made.path} is as the answers say; it is left alone")
     elif yes:
@@ -203,15 +144,24 @@ def _show(
             f"{made.path} would be {'written' if made.state == 'new' else 'replaced'}; add --yes to do it\n"
         )
         _show_text(made)
-    if found:
-        print_table("Its partners, asked for what nobody has", ["service", "answer"], found)
-    if tried:
-        rows = [(each.what, each.id, each.state, each.reason or "") for each in tried]
+    if report.partners:
+        print_table("Its partners", ["service", "answer"], report.partners.items())
+    if report.tried:
+        rows = [(each.what, each.id, each.state, each.reason or "") for each in report.tried]
         print_table("Tried through the sandbox", ["", "id", "outcome", "reason"], rows)
-    elif why:
-        print(f"Not tried through the sandbox: {why}")
+    else:
+        print(_wrapped(f"Not tried through the sandbox: {report.not_tried}"))
     print("\nLeft for a person, in this order:\n")
-    print("\n".join(f"{number:2}. {each}" for number, each in enumerate(left, 1)))
+    print("\n".join(_wrapped(each, f"{number:2}. ") for number, each in enumerate(left, 1)))
+
+
+def _wrapped(text: str, first: str = "") -> str:
+    """Lines that fit the terminal; as they are where stdout is none."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(first + text) + 1
+    lines = wrap(
+        text, width, initial_indent=first, subsequent_indent=" " * len(first), break_on_hyphens=False
+    )
+    return "\n".join(lines)
 
 
 def _show_text(made: Onboarding) -> None:

@@ -80,11 +80,12 @@ def check_places(settings: Settings, catalog: Mapping[str, Topic]) -> list[Findi
             every = list({(p.topic, p.partition): p for each in read.values() for p in each}.values())
             first = _edges(place, every, OffsetSpec.earliest)
             last = _edges(place, every, OffsetSpec.latest)
-            return [
+            found = [
                 finding
                 for lane, partitions in read.items()
                 for finding in _off_the_log(place, topics.group_of(lane), partitions, first, last)
             ]
+            return found or [Finding("place", "fine", f"{len(read)} lanes stand on their topics' logs")]
     except topics.Unreachable as error:
         return [Finding("place", "unreachable", str(error), "Run doctor again when Kafka is up.")]
     except KafkaException as error:

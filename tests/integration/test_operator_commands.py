@@ -63,7 +63,17 @@ def test_doctor_finds_nothing_where_all_is_right(billbus: Operator) -> None:
     assert found(findings, "wrong", "unreachable") == []
     assert code == 0
     checks = {finding["check"] for finding in findings}
-    assert checks == {"machine", "biller", "broker", "broker 1", "registry", "topics", "clock", "partner"}
+    assert checks == {
+        "machine",
+        "biller",
+        "broker",
+        "broker 1",
+        "registry",
+        "topics",
+        "place",
+        "clock",
+        "partner",
+    }
     assert len(found([f for f in findings if f["check"] == "partner"], "fine")) == 15
 
 

@@ -34,6 +34,7 @@ from services.bus.clock import Clock
 from services.bus.settings import Settings, load_settings
 from services.operations.doctor import Finding, examine
 from services.operations.doctor_brokers import check_broker
+from tests.e2e.topic_reader import Read, TopicReader
 
 LIMIT_S = 30.0
 AHEAD = timedelta(minutes=5)
@@ -57,6 +58,7 @@ class Planted:
     settings: Settings
     logins: str
     before: list[Finding]
+    audited: list[Read]
     after: list[Finding]
 
 
@@ -78,6 +80,9 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("BILLBUS_SANDBOX_URL", running.url("sandbox"))
             before = look(settings, FastClock())
+            reader = TopicReader(stack.bootstrap, stack.registry, "operation.audited")
+            audited = reader.all()
+            reader.close()
             plant_on_the_broker(AdminClient({"bootstrap.servers": stack.bootstrap}), stack.bootstrap)
             plant_in_the_registry(stack.registry)
             plant_in_files(running, folder)
@@ -87,7 +92,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
                 "secrets": folder / "our-secrets",
             }
             after = look(settings.model_copy(update=wrong), Clock())
-        yield Planted(settings, f"{HOST}:{logins}", before, after)
+        yield Planted(settings, f"{HOST}:{logins}", before, audited, after)
 
 
 def careless(kafka: int, controller: int, logins: int) -> Mapping[str, str]:
@@ -204,6 +209,13 @@ def test_a_clock_that_is_off(planted: Planted) -> None:
     partners = [each.what for each in planted.before if each.check == "partner clock"]
     assert len(partners) == 12
     assert all("its clock is 30" in told or "its clock is 29" in told for told in partners), partners
+
+
+def test_who_asked_the_brokers_clock_is_an_event_like_any_other(planted: Planted) -> None:
+    """The reader is another team's: it takes no record without the CloudEvents headers."""
+    told = [(each.value["operator"], each.value["action"], each.value["result"]) for each in planted.audited]
+    assert told == [("jdoe", "doctor", "begun"), ("jdoe", "doctor", "compared")]
+    assert len({each.ce_id for each in planted.audited}) == 2
 
 
 FAULTS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,9 @@ from tests.stacks import Addresses
 
 LIMIT_S = 120
 SANDBOX = "${BILLBUS_SANDBOX_URL:-http://127.0.0.1:18090}"
+SLUG = f"dune-{int(time.time())}"  # a trial is found again all day long, on a stack that stays too
 ANSWERS = f"""\
-slug: dune
+slug: {SLUG}
 name: Dune Mutual Insurance
 timezone: America/Denver
 batch: {{cut_off: "17:00"}}
@@ -30,14 +32,14 @@ accounts: {{alphanumeric: false, pattern: '[0-9]{{10}}'}}
 products: {{ivr: true}}
 invoice_cloud:
   url: {SANDBOX}/ic/CloudInvoicing.asmx
-  biller_guid: 0f6f7c1e-5a0b-4c5e-9d52-7c1a2b3c4d99
+  biller_guid: guid-{SLUG}
   invoice_type_id: 104
-  biller_code: DUNE
+  biller_code: {SLUG}
 imt:
-  payments_due: {SANDBOX}/imt/dune/payments-due
-  datapump: {SANDBOX}/imt/dune/datapump
-  settings: {SANDBOX}/imt/dune/settings
-  bills: {SANDBOX}/imt/dune/bills
+  payments_due: {SANDBOX}/imt/{SLUG}/payments-due
+  datapump: {SANDBOX}/imt/{SLUG}/datapump
+  settings: {SANDBOX}/imt/{SLUG}/settings
+  bills: {SANDBOX}/imt/{SLUG}/bills
 """
 
 
@@ -62,7 +64,7 @@ class Runs:
 def runs(stack: Addresses, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     folder = tmp_path_factory.mktemp("onboard")
     with Processes(folder, bootstrap=stack.bootstrap, registry=stack.registry) as running:
-        make_secrets(running.secrets, ["dune"])
+        make_secrets(running.secrets, [SLUG])
         answers = folder / "answers.yaml"
         answers.write_text(ANSWERS)
         running.start("sandbox")
@@ -81,12 +83,12 @@ def onboard(running: Processes, answers: Path) -> Told:
         timeout=LIMIT_S,
     )
     assert done.stdout, done.stderr
-    path = running.billers / "dune.yaml"
+    path = running.billers / f"{SLUG}.yaml"
     return Told(done.returncode, json.loads(done.stdout), path.read_text() if path.exists() else "")
 
 
 def ledger(runs: Runs, kind: str) -> list[dict[str, Any]]:
-    answer = httpx.get(f"{runs.running.url('sandbox')}/control/ledger/{kind}", params={"biller": "dune"})
+    answer = httpx.get(f"{runs.running.url('sandbox')}/control/ledger/{kind}", params={"biller": SLUG})
     rows: list[dict[str, Any]] = answer.json()["rows"]
     return rows
 
@@ -122,14 +124,14 @@ def test_the_same_again_changes_nothing(runs: Runs) -> None:
 
 def test_who_did_it_and_why_is_told(runs: Runs, stack: Addresses) -> None:
     del runs
-    told = [each for each in read(stack, OperationAudited) if each.action == "onboard"]
+    told = [each for each in read(stack, OperationAudited) if each.target == SLUG]
     assert [each.result for each in told] == [
         "begun",
         "file new; not tried",
         *["begun", "file unchanged; invoice posted, payment posted"] * 2,
     ]
     assert {(each.operator, each.target, each.biller, each.reason) for each in told} == {
-        ("jdoe", "dune", "dune", "dune goes live")
+        ("jdoe", SLUG, SLUG, "dune goes live")
     }
 
 
@@ -137,4 +139,4 @@ def test_no_secret_is_in_the_file_or_told(runs: Runs) -> None:
     secrets = [path.read_text() for path in runs.running.secrets.iterdir()]
     shown = runs.first.file + json.dumps([runs.first.said, runs.second.said])
     assert not [secret for secret in secrets if secret in shown]
-    assert "dune-imt-token" in runs.first.file
+    assert f"{SLUG}-imt-token" in runs.first.file

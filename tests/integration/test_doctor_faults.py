@@ -34,6 +34,7 @@ from services.bus.clock import Clock
 from services.bus.settings import Settings, load_settings
 from services.operations.doctor import Finding, examine
 from services.operations.doctor_brokers import check_broker
+from tests.deadline import until
 from tests.e2e.topic_reader import Read, TopicReader
 
 LIMIT_S = 30.0
@@ -81,7 +82,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
             patch.setenv("BILLBUS_SANDBOX_URL", running.url("sandbox"))
             before = look(settings, FastClock())
             reader = TopicReader(stack.bootstrap, stack.registry, "operation.audited")
-            audited = reader.all()
+            until(lambda: len(reader.all()) > 1, LIMIT_S, "the audit records")  # a new leader may be moving
+            audited = list(reader.all())
             reader.close()
             plant_on_the_broker(AdminClient({"bootstrap.servers": stack.bootstrap}), stack.bootstrap)
             plant_in_the_registry(stack.registry)

@@ -19,6 +19,7 @@ from services.bus.secrets import Secrets
 from services.bus.settings import PORTS, ROOT, Settings, variable
 from services.bus.support import SupportMatrix
 from services.bus.topics import LANES, group_of
+from tests.contract.definitions import DEFINITIONS, rules
 
 K8S = ROOT / "deploy" / "k8s"
 CATALOG = load_catalog(ROOT / "schemas")
@@ -42,8 +43,9 @@ def workload(service: str) -> Manifest:
 
 
 def pod(of: Manifest) -> Manifest:
-    spec: Manifest = of["spec"]
-    return spec["jobTemplate"]["spec"]["template"] if of["kind"] == "CronJob" else spec["template"]
+    spec = of["spec"]["jobTemplate"]["spec"] if of["kind"] == "CronJob" else of["spec"]
+    template: Manifest = spec["template"]
+    return template
 
 
 def workloads() -> Iterator[Manifest]:
@@ -187,6 +189,24 @@ def test_the_overlays_billers_are_whole(
     )
     demo = folder.parent.name == "local"
     assert {each.plain_http for each in billers.values()} == {demo and plain == "true"}
+
+
+def custom() -> list[Manifest]:
+    """Every custom resource that stands whole in a file; patches are named `any`, or stand in an overlay."""
+    return [
+        each
+        for path in K8S.glob("components/*/*.yaml")
+        for each in yaml.load_all(path.read_bytes(), yaml.CSafeLoader)
+        if isinstance(each, dict)
+        and (each["apiVersion"].partition("/")[0], each["kind"]) in DEFINITIONS
+        and each["metadata"]["name"] != "any"
+    ]
+
+
+def test_every_custom_resource_fits_its_definition() -> None:
+    assert {each["kind"] for each in custom()} == {kind for _, kind in DEFINITIONS}
+    for each in custom():
+        assert [error.message for error in rules(each).iter_errors(each)] == [], each["metadata"]["name"]
 
 
 def queries() -> Iterator[str]:

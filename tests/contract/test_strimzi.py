@@ -8,17 +8,15 @@ from typing import Any
 
 import pytest
 import yaml
-from jsonschema import Draft7Validator
 
 from services.bus.catalog import load_catalog
 from services.bus.rights import Right, rights_of
 from services.bus.settings import ROOT
 from services.bus.topics import wanted_topics
+from tests.contract.definitions import rules
 from tools.generate_strimzi import TOPICS, USERS
 
 CATALOG = load_catalog(ROOT / "schemas")
-DEFINITIONS = Path(__file__).with_name("crds")
-NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 Manifest = dict[str, Any]
 
 
@@ -27,35 +25,6 @@ def manifests(path: Path) -> list[Manifest]:
 
 
 ALL = [*manifests(TOPICS), *manifests(USERS)]
-
-
-def rules(manifest: Manifest) -> Draft7Validator:
-    """The schema by which an API server judges a manifest; a field that it does not know is refused."""
-    kind, version = manifest["kind"], manifest["apiVersion"].rpartition("/")[2]
-    definition = yaml.safe_load((DEFINITIONS / f"strimzi-{kind.lower()}.yaml").read_text(encoding="utf-8"))
-    [schema] = [
-        each["schema"]["openAPIV3Schema"]
-        for each in definition["spec"]["versions"]
-        if each["name"] == version and each["served"]
-    ]
-    schema["properties"]["metadata"] = {
-        "type": "object",
-        "properties": {"name": {"type": "string", "pattern": f"^{NAME}$", "maxLength": 253}},
-        "x-kubernetes-preserve-unknown-fields": True,
-    }
-    return Draft7Validator(closed(schema))
-
-
-def closed(schema: Any) -> Any:
-    """The same schema, refusing unknown fields as a strict API server does."""
-    if isinstance(schema, list):
-        return [closed(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closer = {name: closed(value) for name, value in schema.items()}
-    if isinstance(schema.get("properties"), dict) and not schema.get("x-kubernetes-preserve-unknown-fields"):
-        closer["additionalProperties"] = False
-    return closer
 
 
 @pytest.mark.parametrize("manifest", ALL, ids=lambda each: f"{each['kind']}-{each['metadata']['name']}")

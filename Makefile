@@ -5,7 +5,7 @@ BIN := .venv/bin
 TESTED := tests/unit tests/contract tests/simulation tests/integration tests/e2e tests/chaos
 CHECKED := deploy services tests tools benchmarks examples
 .DEFAULT_GOAL := help
-.PHONY: help demo docs events test test-extra chaos check bench up down status generate lock clean ready ready-dev
+.PHONY: help demo docs events test test-extra chaos check deploy-check bench up down status generate lock clean ready ready-dev
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -33,6 +33,9 @@ check: ready-dev ## format, lint, types, import rules, schemas and unit tests, i
 	@$(BIN)/lint-imports
 	@$(BIN)/billbus schemas check
 	@$(VENV_PYTHON) -m pytest -q -m "not extra" tests/unit
+
+deploy-check: ready-dev ## deploy/k8s before a real API server, and planted errors (needs Go); ROLLOUT=1 on fake nodes too
+	@$(VENV_PYTHON) -m deploy.k8s.check $(if $(ROLLOUT),--rollout)
 
 bench: ready-dev ## benchmarks beside the peers; CASES="20ms 2ms" and RUNS=n choose, ONLY="ours asyncio_loop"
 	@$(VENV_PYTHON) -m benchmarks $(CASES) $(if $(RUNS),--runs $(RUNS)) $(if $(ONLY),--only $(ONLY))

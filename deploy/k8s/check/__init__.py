@@ -1,0 +1,1 @@
+"""Whether a cluster would take deploy/k8s: a real API server is asked, and must refuse what is planted."""

@@ -111,7 +111,7 @@ def _billers(settings: Settings, slug: str) -> dict[str, Biller]:
 def _kind(text: str) -> Kind | None:
     if text and text not in KINDS:
         stop(WRONG_USE, f"--kind: {text!r} is none of {', '.join(KINDS)}.")
-    return text or None  # type: ignore[return-value]  # one of them, as just checked
+    return text or None
 
 
 def _day(text: str) -> date | None:

@@ -13,8 +13,20 @@ Told = Callable[[int, int | None], None]
 @contextmanager
 def progress(what: str) -> Iterator[Told]:
     """A bar that vanishes at the end; nothing is written where stderr is no terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with _bar() as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, size: bar.update(task, completed=done, total=size)
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str, int, int], None]]:
+    """The same for work of several steps: it is told the step, how much of it is done, and of how much."""
+    with _bar() as bar:
+        task = bar.add_task("", total=None)
+        yield lambda step, done, size: bar.update(task, description=step, completed=done, total=size)
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -26,6 +25,7 @@ from services.cli.records import (
     readable,
     refuse_personal_data,
 )
+from services.cli.stopping import stopped_by_a_signal
 from services.operations.beside import Beside
 from services.operations.personal_use import note_personal_data
 from services.operations.tail import Asked, Line, open_tail
@@ -87,21 +87,8 @@ def tail_topic(
         )
         asyncio.run(noted)
     write = _json(asked) if as_json else _text(zone)
-    unreadable = asyncio.run(_run(settings, asked, _stopped_by_a_signal(), write, zone))
+    unreadable = asyncio.run(_run(settings, asked, stopped_by_a_signal(), write, zone))
     raise SystemExit(FOUND if unreadable else FINE)
-
-
-def _stopped_by_a_signal() -> Callable[[], bool]:
-    """Whether Ctrl-C or SIGTERM came; a second one ends the process at once."""
-    came: list[int] = []
-
-    def stop_soon(number: int, _: object) -> None:
-        came.append(number)
-        signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop_soon)
-    return lambda: bool(came)
 
 
 async def _run(

@@ -15,6 +15,7 @@ from benchmarks.intake.bench import bench_intake
 from benchmarks.lane.bench import bench_lane
 from benchmarks.lane.cases import CASES
 from benchmarks.lane.contenders import Missing
+from benchmarks.replay import bench_replay
 from benchmarks.trace import bench_trace
 from deploy.local import Stack
 from deploy.local.processes import ROOT
@@ -22,7 +23,12 @@ from deploy.local.progress import fetch_with_progress
 from services.bus import topics
 from services.bus.catalog import load_catalog
 
-OTHERS = {"intake": bench_intake, "footprint": bench_footprint, "trace": bench_trace}
+OTHERS = {
+    "intake": bench_intake,
+    "footprint": bench_footprint,
+    "trace": bench_trace,
+    "replay": bench_replay,
+}
 RESULTS = ROOT / ".local" / "bench"
 
 

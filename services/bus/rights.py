@@ -16,6 +16,8 @@ OPERATIONS = "operations"
 """Who looks after the bus: reads every topic, dead letters too, writes what is audited, and replays."""
 READER_GROUP = "billbus.reader"
 """The group of who reads without one, since the client wants a name; none is ever joined."""
+REPLAY_GROUPS = "billbus.operations.replay."
+"""Begin of the groups, one a topic, in which a replay shows that it is alone."""
 SERVICES = tuple(name for name in PORTS if name != "sandbox")
 
 Operation = Literal["Read", "Write", "Describe", "DescribeConfigs"]
@@ -75,6 +77,7 @@ def _of_operations(catalog: Mapping[str, Topic]) -> Iterator[Right]:
             yield Right("group", f"{group_of(reader)}.", "Describe", prefixed=True)  # of its cursors
     for team in _teams(catalog):
         yield from _groups_of(team)  # Kafka lets nobody set a group's offsets who may not read in it
+    yield Right("group", REPLAY_GROUPS, "Read", prefixed=True)
     yield Right("group", READER_GROUP, "Describe")
     yield Right("cluster", CLUSTER, "DescribeConfigs")
 

@@ -13,6 +13,7 @@ from services.cli import (
     parked,
     pause,
     reconcile,
+    replay,
     rewind,
     run,
     schemas,
@@ -40,6 +41,7 @@ cli.command("export", epilog=export.EXAMPLES)(export.export_topic)
 cli.command("reconcile", epilog=reconcile.EXAMPLES)(reconcile.reconcile_day)
 cli.command("pause", epilog=pause.PAUSE_EXAMPLES)(pause.pause_deliveries)
 cli.command("resume", epilog=pause.RESUME_EXAMPLES)(pause.resume_deliveries)
+cli.command("replay", epilog=replay.EXAMPLES)(replay.replay_day)
 cli.command("rewind", epilog=rewind.EXAMPLES)(rewind.rewind_group)
 cli.command("status", epilog=status.EXAMPLES)(status.show_status)
 cli.command("support", epilog=support.EXAMPLES)(support.show_support)

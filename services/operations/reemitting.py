@@ -32,6 +32,8 @@ LARGEST_BYTES = 2 * 1024 * 1024
 UNSENT_MS = 8_000
 """After so long without an acknowledgement a record has failed, and the run with it."""
 ROOM_S = 0.1
+SERVED_EVERY = 64
+"""After so many records the client looks which have arrived; each time would cost a tenth of the whole."""
 
 
 class Coordinates(NamedTuple):
@@ -79,7 +81,9 @@ class Reemitter:
         self._run = run.encode()
         self._clock = clock
         self._failure: KafkaException | None = None
-        self._acts: dict[Act, list[Header]] = {}
+        self._unserved = 0
+        self._act: Act | None = None
+        self._said: list[Header] = []
         self._producer = Producer(
             {
                 **place.client,
@@ -118,13 +122,13 @@ class Reemitter:
         """
         if self._failure is not None:
             raise self._unreachable()
-        kept: list[Header] = [each for each in headers if each[0] not in OURS]
-        kept += (
+        kept: list[Header] = [
+            *(each for each in headers if each[0] not in OURS),
             (ORIGIN_PARTITION, b"%d" % origin.partition),
             (ORIGIN_OFFSET, b"%d" % origin.offset),
             (ORIGIN_TIMESTAMP, b"%d" % origin.timestamp),
-        )
-        kept += self._acts.get(act) or self._wanting(act)
+            *(self._said if act is self._act else self._wanting(act)),
+        ]
         while True:
             try:
                 self._producer.produce(
@@ -139,7 +143,10 @@ class Reemitter:
                 self._producer.poll(ROOM_S)  # a record that waits too long fails, so this ends
                 if self._failure is not None:
                     raise self._unreachable() from None
-        self._producer.poll(0)
+        self._unserved += 1
+        if self._unserved >= SERVED_EVERY:
+            self._unserved = 0
+            self._producer.poll(0)
 
     @property
     def unacknowledged(self) -> int:
@@ -155,14 +162,13 @@ class Reemitter:
             raise self._unreachable()
 
     def _wanting(self, act: Act) -> Sequence[Header]:
-        """The headers that say the act; those with a reason of their own are made anew each time."""
+        """The headers that say the act; kept for the next record, which mostly has the same."""
         said: list[Header] = [(RUN, self._run), (ACT, act.wish.encode())]
         if act.wish in ("retry", "dismiss"):
             said.append((ATTEMPT, b"%d" % act.attempt))
         if act.reason:
             said.append((REASON, act.reason.encode()))
-        else:
-            self._acts[act] = said
+        self._act, self._said = act, said
         return said
 
     def _failed(self, error: Any, _record: Any) -> None:

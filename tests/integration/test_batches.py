@@ -13,10 +13,15 @@ from pathlib import Path
 
 from deploy.local.processes import DEMO_BILLERS, prepare
 from services.bus.biller import Biller
+from services.bus.clock import Clock
 from services.bus.identity import event_id
+from services.bus.place import Place
+from services.bus.replayed import Act
 from services.bus.service import Bus, open_bus
 from services.bus.settings import load_settings
-from services.events import BatchClosed
+from services.events import BatchClosed, PaymentReceived
+from services.operations.reemitting import Reemitter, coordinates_of
+from services.operations.topic_reader import TopicReader
 from services.payments.batches import MARGIN, BatchClock, ClosedBatches
 from tests.deadline import until
 from tests.on_the_bus import publish, read
@@ -49,6 +54,27 @@ def test_two_replicas_close_the_same_day_at_once_as_the_same_fact(stack: Address
     on_topic = [batch for batch in read(stack, BatchClosed) if batch.biller == slug]
     assert len({event_id(batch) for batch in on_topic}) == 1
     assert on_topic[0] == closed[0]
+
+    replayed(stack, slug)
+    assert asyncio.run(close_twice(stack, tmp_path / "again", biller)) == closed
+
+
+def replayed(stack: Addresses, slug: str) -> None:
+    """All payments of the biller once more, on `.replay`."""
+    topic = PaymentReceived.TOPIC
+    with (
+        Place(stack.bootstrap, stack.registry) as place,
+        TopicReader(place, topic, Clock()) as reader,
+        Reemitter(place, topic, "again", Clock()) as writer,
+    ):
+        ends = reader.ends()
+        reader.read(dict.fromkeys(ends, 0), ends)
+        while not reader.finished:
+            for record in reader.fetch():
+                if record.key().startswith(f"{slug}/".encode()):
+                    headers, origin = record.headers(), coordinates_of(record)
+                    writer.emit(record.key(), record.value(), headers, origin, Act("replay"))
+        writer.flush()
 
 
 def whose_day_ends_soon(slug: str) -> tuple[Biller, datetime]:

@@ -84,7 +84,9 @@ async def check_bill(invoice: InvoiceIssued, biller: Biller | None, desk: Desk) 
         await _say(biller, _linked(invoice, "unchecked", "imt_away", desk.clock.now()), desk)
         return Parked("unchecked", f"IMT could not be asked for too long: {fault.reason}")
     state, reason = _state(found)
-    await _say(biller, _linked(invoice, state, reason, desk.clock.now()), desk)
+    event = _linked(invoice, state, reason, desk.clock.now())
+    if not desk.linked.has(event):  # a replayed invoice finds its fact on the topic
+        await _say(biller, event, desk)
     return Posted(reason=reason)
 
 

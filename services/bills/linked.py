@@ -1,6 +1,6 @@
 """What is known of each bill's link, whole in every replica."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from services.bus.views import View
@@ -63,6 +63,11 @@ class LinkedBills(View[BillLinked]):
     def is_revoked(self, biller: str, invoice_number: str, bill_id: str) -> bool:
         bills = self._billers.get(biller)
         return bills is not None and (invoice_number, bill_id) in bills.revoked
+
+    def has(self, event: BillLinked) -> bool:
+        """Whether it says nothing new of its bill: the instant of asking apart, all is known."""
+        bills = self.of_invoice(event.biller, event.invoice_number)
+        return any(replace(known, checked_at=event.checked_at) == event for known in bills)
 
     def not_live(self, biller: str) -> list[BillLinked]:
         """Bills that are missing or could not be checked, those longest unasked first."""

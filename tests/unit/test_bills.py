@@ -167,6 +167,16 @@ async def test_a_new_link_is_checked_and_said(house: House, found: Any, state: s
     assert (event.state, event.reason, event.bill_id, event.expires_at) == (state, reason, "B-1", UNTIL)
 
 
+async def test_an_invoice_that_comes_again_says_only_what_is_new(house: House) -> None:
+    await check_bill(issued(), a_biller(), house.desk)
+    house.linked.take(house.publisher.events[-1])
+    assert isinstance(await check_bill(issued(), a_biller(), house.desk), Posted)
+    assert (len(house.imt.checked), len(house.publisher.events)) == (2, 1)
+    house.imt.found = Missing("gone")
+    await check_bill(issued(), a_biller(), house.desk)
+    assert [event.state for event in house.publisher.events] == ["live", "missing"]
+
+
 async def test_while_imt_is_away_the_lane_waits_and_then_the_link_is_unchecked_by_name(house: House) -> None:
     house.imt.found = Outage("acme", "imt.bills", "refused", never_sent=True)
     with pytest.raises(Outage):

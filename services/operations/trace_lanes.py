@@ -10,14 +10,14 @@ from datetime import datetime
 from confluent_kafka import TopicPartition
 
 from services.bus.groups import NO_OFFSET, committed_offsets
-from services.bus.identity import Delivered, natural_id
+from services.bus.identity import Delivered, Outcome, natural_id
 from services.bus.pauses import Pauses
 from services.bus.progress import Restored, decode_metadata
 from services.bus.replayed import act_of
 from services.bus.topics import group_of
 from services.events import InvoiceIssued, PauseCurrent, PaymentReceived, SettingChanged
 from services.operations.trace_log import EVERY, Log, Part, Seen
-from services.operations.trace_story import Outcome, newest_outcome
+from services.operations.trace_story import newest_outcome
 
 DELIVERS = {
     PaymentReceived.TOPIC: "payments.post",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from services.bus.identity import Delivered, delivery_id, natural_id
+from services.bus.identity import Delivered, Outcome, delivery_id, natural_id
 from services.bus.replayed import RUN
 from services.events import (
     BalanceChanged,
@@ -25,7 +25,6 @@ from services.events import (
 from services.operations.trace_find import Subject
 from services.operations.trace_log import Seen
 
-Outcome = InvoiceOutcome | PaymentOutcome | SettingOutcome
 CURRENT = (BalanceCurrent, EnrollmentCurrent)
 Name = tuple[str, str]
 """What something is called: ("payment", guid), ("invoice", number) or ("setting", change id)."""

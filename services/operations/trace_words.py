@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from services.bus.identity import Outcome
 from services.events import (
     BalanceChanged,
     BalanceCurrent,
@@ -23,7 +24,6 @@ from services.events import (
 from services.operations.beside import beside_of
 from services.operations.trace_log import Seen
 
-Outcome = InvoiceOutcome | PaymentOutcome | SettingOutcome
 PARTNER: dict[type, str] = {InvoiceOutcome: "InvoiceCloud", PaymentOutcome: "IMT", SettingOutcome: "IMT"}
 DID: dict[type, str] = {
     InvoiceOutcome: "has the invoice",

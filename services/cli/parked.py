@@ -12,6 +12,7 @@ from services.bus.catalog import load_catalog
 from services.bus.clock import Clock
 from services.bus.settings import load_settings
 from services.cli import parked_acting
+from services.cli.acting import operator_of
 from services.cli.output import FINE, FOUND, AsJson, print_json
 from services.cli.parked_choosing import (
     Kind,
@@ -28,6 +29,7 @@ from services.cli.parked_known import known_object, show_known
 from services.cli.parked_screens import as_object, print_line, show_list
 from services.cli.progress import progress
 from services.cli.records import ShowPersonalData, refuse_personal_data
+from services.operations.personal_use import note_personal_data
 
 LIST_EXAMPLES = """Two examples:
 
@@ -73,6 +75,10 @@ def list_parked(
     with open_view(settings, load_catalog(settings.schemas), Clock()) as view:
         asyncio.run(refresh(view))
         found, tallies = view.find(filters, most), view.tallies(filters)
+    if personal_data:
+        asyncio.run(
+            note_personal_data(settings, Clock(), operator_of(settings), "parked list", biller=biller or None)
+        )
     if as_json:
         for each in found:
             print_line(as_object(each, now, personal_data=personal_data))
@@ -103,6 +109,9 @@ def show_parked(
         with opened(settings) as (sources, view):
             await refresh(view)
             parked = named(view, name, biller)
+            if personal_data:
+                what, whose = f"parked show {parked.natural_id}", parked.biller
+                await note_personal_data(settings, Clock(), operator_of(settings), what, biller=whose)
             with progress("Reading") as told:
                 known = await look_at(sources, parked, told)
         zone = zone_known(settings, parked.biller)

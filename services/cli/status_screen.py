@@ -101,11 +101,13 @@ def _dead(status: Status) -> RenderableType:
 
 
 def _billers(status: Status) -> RenderableType:
+    known = any(replica.state != "no answer" for replica in status.replicas)
     table = _table("Billers", "biller", "last batch", "next cut-off", "last poll", "parked", "partners")
     for now in sorted(status.billers, key=_quiet)[:MOST_ROWS]:
         polled = span((status.at - now.polled).total_seconds(), 1) + " ago" if now.polled else "-"
         parked = "-" if now.parked is None else f"{now.parked:,}"
-        table.add_row(now.biller.slug, _batch(now), _cut_off(now, status.at), polled, parked, _partners(now))
+        partners = _partners(now) if known or now.paused else Text("-")
+        table.add_row(now.biller.slug, _batch(now), _cut_off(now, status.at), polled, parked, partners)
     if len(status.billers) > MOST_ROWS:
         table.add_row(f"... {len(status.billers) - MOST_ROWS} more")
     return table

@@ -15,6 +15,8 @@ from deploy.local.processes import ROOT, Processes
 from services.cli import app
 from tests.stacks import Addresses
 
+BASH_LIMIT_S = 180
+
 
 class Operator:
     """Runs commands in this process, under an environment of its own."""
@@ -203,7 +205,11 @@ def test_bash_completes_commands_topics_and_billers(billbus: Operator) -> None:
     command = str(Path(sys.executable).with_name("billbus"))
     away = billbus.environment | {"BILLBUS_BOOTSTRAP": "127.0.0.1:1"}
     script = subprocess.run(
-        [command], env=away | {"_BILLBUS_COMPLETE": "source_bash"}, capture_output=True, text=True, timeout=60
+        [command],
+        env=away | {"_BILLBUS_COMPLETE": "source_bash"},
+        capture_output=True,
+        text=True,
+        timeout=BASH_LIMIT_S,
     ).stdout
     assert "complete -o default -F _billbus_completion billbus" in script
     typed = {
@@ -217,6 +223,10 @@ def test_bash_completes_commands_topics_and_billers(billbus: Operator) -> None:
         for name, words in typed.items()
     )
     done = subprocess.run(
-        ["bash", "--norc", "-c", f"{script}\n{asked}"], env=away, capture_output=True, text=True, timeout=60
+        ["bash", "--norc", "-c", f"{script}\n{asked}"],
+        env=away,
+        capture_output=True,
+        text=True,
+        timeout=BASH_LIMIT_S,
     )
     assert done.stdout.splitlines() == ["com: convert", "top: payment.received", "own: birch"], done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 BUDGETS_S = {
-    "unit": 60,
+    "unit": 75,
     "contract": 60,
     "simulation": 120,
     "integration": 600,

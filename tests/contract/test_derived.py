@@ -16,7 +16,7 @@ from jsonschema import Draft7Validator, FormatChecker
 
 from services.bus.settings import ROOT
 from tests.contract.examples import SCHEMAS, examples
-from tools import generate_asyncapi, generate_topics_table
+from tools import generate_asyncapi, generate_operators, generate_topics_table
 from tools.generate import DERIVED, stale, write
 
 DOCUMENT: dict[str, Any] = json.loads(generate_asyncapi.TARGET.read_text(encoding="utf-8"))
@@ -50,7 +50,8 @@ def test_all_that_was_thrown_away_is_made_again_even_the_types_that_the_rest_is_
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Makefile", "README.md", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
-    for target in DERIVED.keys() - {generate_topics_table.TARGET}:
+    shutil.copytree(ROOT / "docs" / "operators", tmp_path / "docs" / "operators")
+    for target in DERIVED.keys() - {generate_topics_table.TARGET, generate_operators.TARGET}:
         (tmp_path / target.relative_to(ROOT)).unlink(missing_ok=True)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     here = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHON": "true"}  # its environment is ready

@@ -119,7 +119,8 @@ def test_every_arrow_of_a_flow_is_drawn(site: Path, source: Path) -> None:
 
 def test_all_docs_and_the_asyncapi_document_are_in_the_site(site: Path) -> None:
     for path in (ROOT / "docs").rglob("*.md"):
-        assert (site / path.relative_to(ROOT / "docs").with_suffix(".html")).exists()
+        page = path.relative_to(ROOT / "docs")
+        assert (site / page.with_name(page.name.replace("README", "index")).with_suffix(".html")).exists()
     assert (site / "asyncapi.json").read_bytes() == (ROOT / "docs" / "asyncapi.json").read_bytes()
     assert html.parse(str(site / "index.html")).xpath("//a[@href='asyncapi.json']")
 

@@ -295,7 +295,7 @@ async def test_an_address_that_is_none_was_never_sent(url: str) -> None:
 async def test_a_peer_without_tls_gets_nothing() -> None:
     async with serving(answers("200 OK")) as url:
         with pytest.raises(Outage) as raised:
-            await ask(url.replace("http:", "https:"))
+            await ask(url.replace("http:", "https:"), deadline_s=0.3)
     assert raised.value.never_sent
 
 

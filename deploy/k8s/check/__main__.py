@@ -13,7 +13,7 @@ from pathlib import Path
 from deploy.k8s.check.admission import enforce, prepare, refusals
 from deploy.k8s.check.control_plane import ControlPlane
 from deploy.k8s.check.kubectl import Kubectl, Manifest
-from deploy.k8s.check.planted import Planted, load_planted
+from deploy.k8s.check.planted import STUCK, Planted, load_planted
 from deploy.k8s.check.programs import build
 from deploy.k8s.check.references import broken
 from deploy.k8s.check.rollout import roll_out
@@ -22,6 +22,8 @@ from deploy.local.errors import LocalError
 K8S = Path(__file__).parents[1]
 OVERLAYS = ("dev", "prod")
 WITH_ERRORS = "prod"
+STUCK_S = 40.0
+"""After which a planted error counts as stuck; what goes well takes half of it."""
 
 
 def check(kubectl: Kubectl) -> Iterator[str]:
@@ -56,6 +58,30 @@ def _must_be_refused(kubectl: Kubectl, error: Planted, objects: Sequence[Manifes
         print(f"refused  {error}: {said[-160:]}")
 
 
+def check_rollouts(programs: Path) -> list[str]:
+    """Rolls every overlay out, each on fake nodes of its own, and each error that must get stuck."""
+    wrong: list[str] = []
+    for name in OVERLAYS:
+        with started(programs) as plane:
+            print(f"rolling out {name} ...")
+            objects, policies = rendered(plane.kubectl, name)
+            wrong += [f"{name}: {line}" for line in roll_out(plane, objects, policies)]
+    for error in load_planted(STUCK):
+        with started(programs) as plane:
+            objects, policies = rendered(plane.kubectl, WITH_ERRORS)
+            found = roll_out(plane, error.into(objects)[0], policies, STUCK_S)
+        if any(error.says in line for line in found):
+            print(f"stuck    {error}: {found[0].splitlines()[0]}")
+        else:
+            wrong.append(f"{error} did not get stuck at {error.says!r}, but {found}")
+    return wrong
+
+
+def rendered(kubectl: Kubectl, overlay: str) -> tuple[list[Manifest], list[Manifest]]:
+    """The objects of an overlay, and the policies."""
+    return kubectl.rendered(K8S / "overlays" / overlay), kubectl.rendered(K8S / "policy")
+
+
 @contextmanager
 def started(programs: Path) -> Iterator[ControlPlane]:
     """A control plane that knows nothing yet; ended and forgotten when left."""
@@ -76,9 +102,7 @@ def main() -> int:
         with started(programs) as plane:
             wrong = list(check(plane.kubectl))
         if chosen.rollout:
-            for name in OVERLAYS:
-                with started(programs) as plane:
-                    wrong += roll_out(plane, K8S / "overlays" / name, K8S / "policy")
+            wrong += check_rollouts(programs)
     except LocalError as error:
         print(error, file=sys.stderr)
         return 2

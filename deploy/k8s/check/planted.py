@@ -13,6 +13,8 @@ import yaml
 from deploy.k8s.check.kubectl import Manifest
 
 FILE = Path(__file__).with_name("planted.yaml")
+STUCK = Path(__file__).with_name("stuck.yaml")
+"""Errors that every server takes, and that only a rollout shows."""
 GONE = "gone"
 
 
@@ -43,9 +45,9 @@ class Planted:
         raise LookupError(f"{self.name}: there is no {self.kind} {self.of}")
 
 
-def load_planted() -> list[Planted]:
+def load_planted(file: Path = FILE) -> list[Planted]:
     """All of them."""
-    return [Planted(**each) for each in yaml.safe_load(FILE.read_text(encoding="utf-8"))]
+    return [Planted(**each) for each in yaml.safe_load(file.read_text(encoding="utf-8"))]
 
 
 def _change(place: Any, pointer: str, value: Any) -> None:

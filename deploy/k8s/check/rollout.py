@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 from deploy.k8s.check.admission import prepare
 from deploy.k8s.check.control_plane import ControlPlane
@@ -23,39 +22,40 @@ VOLUMES = 60
 WORKLOADS = "deployments.apps,statefulsets.apps"
 
 
-def roll_out(plane: ControlPlane, overlay: Path, policy: Path) -> list[str]:
-    """What got stuck, and why; nothing where all went well."""
+def roll_out(
+    plane: ControlPlane, objects: list[Manifest], policies: list[Manifest], limit_s: float = STEP_S
+) -> list[str]:
+    """What got stuck for longer than `limit_s`, and why; nothing where all went well."""
     kubectl = plane.kubectl
     _nodes(plane)
-    objects = kubectl.rendered(overlay)
     [namespace] = [each["metadata"]["name"] for each in objects if each["kind"] == "Namespace"]
-    kubectl.must("apply", "--server-side", "-f", "-", given=kubectl.rendered(policy))
+    kubectl.must("apply", "--server-side", "-f", "-", given=policies)
     prepare(kubectl, objects)
     kubectl.must("apply", "--server-side", "--force-conflicts", "-f", "-", given=objects)
-    settled = _Settled(plane, namespace)
+    settled = _Settled(plane, namespace, limit_s)
     try:
         settled.wait("rolling out")
         _scale(kubectl, namespace, objects)
         settled.wait("scaling to every maximum")
         for number in range(1, NODES + 1):
-            _drain(kubectl, f"node-{number}")
+            _drain(kubectl, f"node-{number}", limit_s)
             settled.wait(f"draining node-{number}")
             kubectl.must("uncordon", f"node-{number}")
     except LocalError as stuck:
-        return [f"{overlay.name}: {stuck}", *(f"  {line}" for line in _reasons(kubectl, namespace))]
-    print(f"settled  {overlay.name}: {settled.pods} pods at most, every node drained once")
+        return [str(stuck), *_reasons(kubectl, namespace)]
+    print(f"settled  {settled.pods} pods at most, every node drained once")
     return []
 
 
 class _Settled:
     """Waits until every workload has as many ready pods as it wants."""
 
-    def __init__(self, plane: ControlPlane, namespace: str) -> None:
-        self._plane, self._namespace = plane, namespace
+    def __init__(self, plane: ControlPlane, namespace: str, limit_s: float) -> None:
+        self._plane, self._namespace, self._limit_s = plane, namespace, limit_s
         self.pods = 0
 
     def wait(self, doing: str) -> None:
-        self._plane.until(doing, self._all_ready, STEP_S)
+        self._plane.until(doing, self._all_ready, self._limit_s)
 
     def _all_ready(self) -> bool:
         found = self._plane.kubectl.listed(WORKLOADS, "-n", self._namespace)
@@ -78,9 +78,9 @@ def _scale(kubectl: Kubectl, namespace: str, objects: list[Manifest]) -> None:
             kubectl.must("scale", "-n", namespace, name, f"--replicas={count}")
 
 
-def _drain(kubectl: Kubectl, node: str) -> None:
+def _drain(kubectl: Kubectl, node: str, limit_s: float) -> None:
     kubectl.must(
-        "drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", f"--timeout={STEP_S:g}s"
+        "drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", f"--timeout={limit_s:g}s"
     )
 
 

@@ -1,65 +1,79 @@
-"""The command `billbus`: each command stands in a module of its own and is registered here."""
+"""The command `billbus`: each command stands in a module of its own, and only the one that is asked for is
+loaded: all of them together take a second, with every client of every partner."""
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
 
 import typer
 
 from services.bus.settings import ConfigurationError
-from services.cli import (
-    bif,
-    convert,
-    doctor,
-    drift,
-    export,
-    onboard,
-    parked,
-    pause,
-    reconcile,
-    replay,
-    rewind,
-    run,
-    schemas,
-    status,
-    support,
-    tail,
-    topics,
-    trace,
-)
-from services.cli.completion import offer_values
 from services.cli.output import EXIT_CODES, UNREACHABLE, WRONG_USE, stop
 
-cli = typer.Typer(
-    name="billbus",
-    help=f"The event bus between IMT and InvoiceCloud, for those who run it. {EXIT_CODES}",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+COMMANDS = {
+    "run": ("run", "run_service", "EXAMPLES"),
+    "status": ("status", "show_status", "EXAMPLES"),
+    "doctor": ("doctor", "run_doctor", "EXAMPLES"),
+    "trace": ("trace", "trace_one", "EXAMPLES"),
+    "tail": ("tail", "tail_topic", "EXAMPLES"),
+    "reconcile": ("reconcile", "reconcile_day", "EXAMPLES"),
+    "replay": ("replay", "replay_day", "EXAMPLES"),
+    "rewind": ("rewind", "rewind_group", "EXAMPLES"),
+    "drift": ("drift", "compare_enrolment", "EXAMPLES"),
+    "pause": ("pause", "pause_deliveries", "PAUSE_EXAMPLES"),
+    "resume": ("pause", "resume_deliveries", "RESUME_EXAMPLES"),
+    "onboard": ("onboard", "onboard_biller", "EXAMPLES"),
+    "export": ("export", "export_topic", "EXAMPLES"),
+    "support": ("support", "show_support", "EXAMPLES"),
+}
+"""By name: its module in services.cli, its function, and what the module calls its examples."""
+GROUPS = ("parked", "bif", "convert", "topics", "schemas")
+"""Commands of several words; each is `cli` of the module of its name."""
 
-cli.command("run", epilog=run.EXAMPLES)(run.run_service)
-cli.command("drift", epilog=drift.EXAMPLES)(drift.compare_enrolment)
-cli.command("doctor", epilog=doctor.EXAMPLES)(doctor.run_doctor)
-cli.command("onboard", epilog=onboard.EXAMPLES)(onboard.onboard_biller)
-cli.command("export", epilog=export.EXAMPLES)(export.export_topic)
-cli.command("reconcile", epilog=reconcile.EXAMPLES)(reconcile.reconcile_day)
-cli.command("pause", epilog=pause.PAUSE_EXAMPLES)(pause.pause_deliveries)
-cli.command("resume", epilog=pause.RESUME_EXAMPLES)(pause.resume_deliveries)
-cli.command("replay", epilog=replay.EXAMPLES)(replay.replay_day)
-cli.command("rewind", epilog=rewind.EXAMPLES)(rewind.rewind_group)
-cli.command("status", epilog=status.EXAMPLES)(status.show_status)
-cli.command("support", epilog=support.EXAMPLES)(support.show_support)
-cli.command("tail", epilog=tail.EXAMPLES)(tail.tail_topic)
-cli.command("trace", epilog=trace.EXAMPLES)(trace.trace_one)
-cli.add_typer(bif.cli, name="bif")
-cli.add_typer(convert.cli, name="convert")
-cli.add_typer(parked.cli, name="parked")
-cli.add_typer(schemas.cli, name="schemas")
-cli.add_typer(topics.cli, name="topics")
 
-offer_values(cli)
+def assembled(only: str | None = None) -> typer.Typer:
+    """The whole application, or one that knows a single command."""
+    made = typer.Typer(
+        name="billbus",
+        help=f"The event bus between IMT and InvoiceCloud, for those who run it. {EXIT_CODES}",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    made.callback()(_several)
+    for name, (module, function, examples) in COMMANDS.items():
+        if only in (None, name):
+            found = import_module(f"services.cli.{module}")
+            made.command(name, epilog=getattr(found, examples))(getattr(found, function))
+    for name in GROUPS:
+        if only in (None, name):
+            made.add_typer(import_module(f"services.cli.{name}").cli, name=name)
+    if only is None:
+        import_module("services.cli.completion").offer_values(made)
+    return made
+
+
+def _several() -> None:
+    """Keeps the command's name a word of its own where only one is known."""
+
+
+def __getattr__(name: str) -> Any:
+    if name != "cli":
+        raise AttributeError(name)
+    return globals().setdefault("cli", assembled())
+
+
+def asked_for(arguments: list[str]) -> str | None:
+    """The command that these arguments begin with; None where all have to be known, as to list them."""
+    first = arguments[0] if arguments else ""
+    completes = "_BILLBUS_COMPLETE" in os.environ
+    return first if not completes and (first in COMMANDS or first in GROUPS) else None
 
 
 def main() -> None:
     """Entry point: faults that a person can mend end in sentences and an exit code, not in a traceback."""
     try:
-        cli()
+        assembled(asked_for(sys.argv[1:]))()
     except ConfigurationError as error:
         stop(WRONG_USE, *error.problems)
     except Exception as error:

@@ -36,7 +36,9 @@ def print_table(
 ) -> None:
     """A table on stdout; as wide as it needs to be where stdout is no terminal. `right`: of figures."""
     console = Console(width=None if sys.stdout.isatty() else 240)
-    table = Table(title=title or None, title_justify="left", header_style="bold")
+    if title:
+        console.print(escape(title), style="italic")  # as its own line: a table's title wraps at its width
+    table = Table(header_style="bold")
     for name in columns:
         table.add_column(name, justify="right" if name in right else "left")
     for row in rows:

@@ -1,8 +1,10 @@
 """`billbus support`: the whole table of what is supported and what is refused by name."""
 
+import sys
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from services.bus.settings import load_settings
 from services.bus.support import SupportMatrix
@@ -13,6 +15,8 @@ EXAMPLES = """Two examples:
   billbus support
 
   billbus support --kind product --json"""
+WIDE = 160
+"""Columns of a terminal from which on there is room for what enforces a row and the test that holds it."""
 
 
 def show_support(
@@ -32,6 +36,8 @@ def show_support(
         "enforced at": lambda r: [str(surface) for surface in r.surfaces],
         "test": lambda r: r.test,
     }
+    if not as_json and sys.stdout.isatty() and Console().width < WIDE:
+        columns = {name: columns[name] for name in ("row", "status", "what")}
     rows = [row for row in matrix.rows if kind in ("", row.kind)]
     refused = sum(not row.supported for row in rows)
     show(as_json, f"{len(rows) - refused} rows supported, {refused} refused by name", columns, rows)

@@ -18,6 +18,7 @@ SKEW_LIMIT_S = 60
 HANDSHAKE_S = 10.0
 HAS_RUN_OUT = 10
 """OpenSSL's number for it."""
+CLOSED = "answered 503"
 
 
 async def check_partners(settings: Settings, billers: Mapping[str, Biller], clock: Clock) -> list[Finding]:
@@ -33,6 +34,9 @@ def _partner(name: str, answer: Answer) -> Iterator[Finding]:
     trouble = answer.trouble
     if trouble is None:
         yield Finding("partner", "fine", f"{name} answers")
+    elif trouble.reason.startswith(CLOSED):
+        advice = "Closed just now (maintenance?): ask the partner; what waits goes out by itself."
+        yield Finding("partner", "wrong", f"{name}: {trouble.reason}", advice)
     elif trouble.reached:
         advice = f"Check that secret {answer.secret} is the partner's newest key, and the address."
         yield Finding("partner", "wrong", f"{name}: {trouble.reason}", advice)

@@ -9,7 +9,6 @@ from datetime import datetime
 
 from confluent_kafka import TopicPartition
 
-from services.bus.groups import NO_OFFSET, committed_offsets
 from services.bus.identity import Delivered, Outcome, natural_id
 from services.bus.pauses import Pauses
 from services.bus.progress import Restored, decode_metadata
@@ -166,16 +165,16 @@ async def _positions(log: Log, lane: str, biller: str, seen: Seen, now: datetime
 
 async def _position(log: Log, group: str, who: str, seen: Seen, now: datetime) -> Position:
     place = TopicPartition(seen.hit.topic, seen.hit.partition)
-    (committed,) = await asyncio.to_thread(committed_offsets, log.place.client, group, [place])
+    committed, metadata = await log.committed(group, place.topic, place.partition)
     end = next(iter((await asyncio.to_thread(log.ends, [place])).values()))
-    if committed.offset == NO_OFFSET or committed.offset < 0:
+    if committed < 0:
         return Position(who, None, Restored(reserved=0), 0.0)
-    restored = decode_metadata(committed.metadata or "", committed.offset, end)
+    restored = decode_metadata(metadata, committed, end)
     behind = 0.0
-    if committed.offset < end:
-        first = await log.at(place.topic, place.partition, committed.offset)
+    if committed < end:
+        first = await log.at(place.topic, place.partition, committed)
         behind = max(now.timestamp() - first.timestamp / 1000, 0.001) if first else 0.0
-    return Position(who, committed.offset, restored, behind)
+    return Position(who, committed, restored, behind)
 
 
 async def _pauses(log: Log) -> Pauses:

@@ -8,13 +8,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import aiokafka
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from services.bus.catalog import DLQ, REPLAY, Topic
 from services.bus.clock import Clock
 from services.bus.codec import Codec, Undecodable
-from services.bus.connection import kafka_of
+from services.bus.connection import Brokers, aiokafka_client, kafka_of
 from services.bus.groups import edge_offsets
 from services.bus.partitioning import place_of
 from services.bus.place import Place, Unreachable
@@ -25,6 +28,7 @@ from services.events import Event
 from services.operations.day import Window
 from services.operations.trace_scan import Hit, Scan, Stretch, Told
 
+ANSWER_MS = 10_000
 EVERY = ("",)
 """As needles: each record has them."""
 
@@ -81,7 +85,10 @@ class Seen:
 class Log:
     """The topics of a broker, searched and decoded; `open_log` makes one."""
 
-    def __init__(self, place: Place, scan: Scan, codec: Codec, catalog: Mapping[str, Topic]) -> None:
+    def __init__(
+        self, brokers: Brokers, place: Place, scan: Scan, codec: Codec, catalog: Mapping[str, Topic]
+    ) -> None:
+        self._brokers = brokers
         self.place = place
         self.scan = scan
         self.catalog = catalog
@@ -104,6 +111,20 @@ class Log:
             return
         async for hit in self.scan.find(stretches, raw, told):
             yield await self._seen(hit)
+
+    async def committed(self, group: str, topic: str, partition: int) -> tuple[int, str]:
+        """A group's offset, -1 where it has none, and the metadata beside it. Raises Unreachable."""
+        # not by librdkafka: it gives the metadata together with whatever follows it in memory
+        admin = AIOKafkaAdminClient(**aiokafka_client(self._brokers), request_timeout_ms=ANSWER_MS)
+        place = aiokafka.TopicPartition(topic, partition)
+        try:
+            await admin.start()
+            found = (await admin.list_consumer_group_offsets(group, partitions=[place]))[place]
+        except KafkaError as error:
+            raise Unreachable(f"Kafka does not say where {group} stands: {type(error).__name__}") from None
+        finally:
+            await admin.close()
+        return found.offset, found.metadata or ""
 
     async def at(self, topic: str, partition: int, offset: int) -> Hit | None:
         """One record; None where the log has none there."""
@@ -165,6 +186,6 @@ async def open_log(settings: Settings, catalog: Mapping[str, Topic], clock: Cloc
         with Place(brokers, settings.registry) as place:
             place.topics()
             async with Scan(brokers, clock) as scan:
-                yield Log(place, scan, codec, catalog)
+                yield Log(brokers, place, scan, codec, catalog)
     finally:
         codec.close()

@@ -16,6 +16,11 @@ from tests.summary import Summary
 SITE_LIMIT_S = 60
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "write what the commands of docs/runbook print into its pages, instead of comparing"
+    parser.addoption("--write-runbook", action="store_true", help=told)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Summary(), "billbus-summary")
 

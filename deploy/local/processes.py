@@ -75,7 +75,7 @@ class Processes:
 
     def url(self, name: str) -> str:
         """Where a process listens, without a slash at the end."""
-        return f"http://{HOST}:{self._port(name)}"
+        return f"http://{HOST}:{self.port(name)}"
 
     def secret(self, name: str) -> str:
         """The value of a demo secret, such as "acme-intake-password"."""
@@ -104,7 +104,7 @@ class Processes:
             "BILLBUS_SECRETS": str(self.secrets),
             "BILLBUS_STATE": str(self.folder / "state" / name),
             "BILLBUS_HOST": HOST,
-            "BILLBUS_PORT": str(self._port(name)),
+            "BILLBUS_PORT": str(self.port(name)),
             "BILLBUS_PUBLIC_BILLS_URL": self.url("bills"),
             "BILLBUS_SANDBOX_URL": self.url("sandbox"),
             "BILLBUS_DROP_FOLDER": str(self.drop_folder),
@@ -134,7 +134,7 @@ class Processes:
         """Starts one without waiting."""
         if self.alive(name):
             raise LocalError(f"{name} runs already; stop it first.")
-        require_free(name, self._port(name))
+        require_free(name, self.port(name))
         state = self.folder / "state" / name
         state.mkdir(parents=True, exist_ok=True)
         self._running[name] = Managed(
@@ -153,7 +153,7 @@ class Processes:
 
     def ready(self, name: str) -> bool:
         """What /readyz says now; False when nobody answers."""
-        return http_status(self._port(name), "/readyz") == 200
+        return http_status(self.port(name), "/readyz") == 200
 
     def stop(self, name: str, grace_s: float = GRACE_S) -> None:
         """SIGTERM, and SIGKILL after `grace_s` seconds."""
@@ -181,7 +181,8 @@ class Processes:
         for process in self._running.values():
             process.kill()
 
-    def _port(self, name: str) -> int:
+    def port(self, name: str) -> int:
+        """On which port a process listens; raises LocalError for one that there is not."""
         if name not in self.ports:
             if _service_of(name) not in DEFAULTS:
                 raise LocalError(f"There is no service named {name}; there are {', '.join(ALL)}.")

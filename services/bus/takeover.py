@@ -83,7 +83,7 @@ class Takeover:
         offset, metadata = commit
         found = decode_metadata(metadata, offset, end)
         if offset == NO_OFFSET:
-            reason = "the group's offset is lost; see the runbook on lost offsets"
+            reason = "the group's offset is lost; docs/runbook/lost-offsets.md says what to do"
         elif not begin <= offset <= end:
             reason = f"offset {offset} is outside the log ({begin} to {end})"
         else:

@@ -16,7 +16,7 @@ from services.operations.doctor_brokers import not_answered
 from services.operations.doctor_finding import APPLY, Finding
 
 EVOLVE = "docs/evolve.md says how a new version of a topic takes the old one's place."
-HALTED = "docs/runbook.md, 'A partition is halted', says how its place is set again."
+HALTED = "docs/runbook/lost-offsets.md says how its place is set again."
 WHY = {
     "cleanup.policy": "with another one facts are forgotten, or views never shrink",
     "retention.ms": "what is removed sooner cannot be replayed, reconciled or delivered",

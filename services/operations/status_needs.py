@@ -79,11 +79,11 @@ def _services(status: Status) -> Iterator[Need]:
 def _stopped(status: Status) -> Iterator[Need]:
     for lane, count in sorted(status.measured.halted.items()):
         what = f"{_some(count, 'partition')} of {lane} stopped for a fault that only a person can judge."
-        yield Need(what=what, run="billbus topics diff")
+        yield Need(what=what, run="billbus doctor --read-only")
     for lag in status.lanes:
         if lag.lost:
             what = f"{lag.lane} has no offset on {_some(len(lag.lost), 'partition')} ({lag.lost[0]})."
-            yield Need(what=what, run="billbus topics diff")
+            yield Need(what=what, run="billbus doctor --read-only")
     for lane, used in sorted(status.measured.retention.items()):
         if used >= RETENTION_USED:
             what = f"The oldest record of {lane} has used {used:.0%} of its topic's retention."

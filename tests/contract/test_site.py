@@ -175,8 +175,8 @@ def test_a_broken_link_ends_the_build(link: str, tmp_path: Path, capfd: pytest.C
 
 def test_a_link_to_what_the_repository_lacks_is_refused_and_to_what_the_site_lacks_is_named() -> None:
     with pytest.raises(ValueError, match=r"docs/gone\.md"):
-        lead_links("[a](gone.md)", "docs/runbook.md", "runbook.md")
-    led = lead_links("[a](../schemas/partners/imt.yaml) [b](../schemas)", "docs/runbook.md", "runbook.md")
+        lead_links("[a](gone.md)", "docs/demo.md", "demo.md")
+    led = lead_links("[a](../schemas/partners/imt.yaml) [b](../schemas)", "docs/demo.md", "demo.md")
     assert led.startswith("a (`schemas/partners/imt.yaml`) [b](topics/index.md)")
 
 

@@ -15,6 +15,10 @@ from tests.e2e.both_sides import BothSides
 from tests.stacks import Addresses, chosen
 
 POLLED = {"acme": 3600, "birch": 0.5, "cedar": 3600}  # seconds; birch's poll is looked at, the others' not
+OF_THE_RUNBOOK = (
+    *("elder", "fir", "gorse", "hazel", "juniper", "larch"),
+    *("maple", "oak", "pine", "rowan", "sorrel", "tansy", "thyme"),
+)
 DUSK = f"dusk-{int(time.time())}"
 
 
@@ -61,11 +65,20 @@ def stated_billers(folder: Path) -> Path:
     shutil.copytree(DEMO_BILLERS, folder)
     for slug, every_s in POLLED.items():
         write(folder, slug, poll={"every_s": every_s, "overlap_s": 60})
-    told = (folder / "birch.yaml").read_text().replace("birch", DUSK)
-    (folder / f"{DUSK}.yaml").write_text(told)
-    access = yaml.safe_load(told)["invoice_cloud"] | {"biller_guid": f"guid-{DUSK}", "biller_code": "DUSK"}
-    write(folder, DUSK, invoice_cloud=access, poll={"every_s": 3600, "overlap_s": 60})
+    for slug in (DUSK, *OF_THE_RUNBOOK):
+        like_birch(folder, slug)
     return folder
+
+
+def like_birch(folder: Path, slug: str) -> None:
+    """One more biller, polled as good as never."""
+    told = (
+        (DEMO_BILLERS / "birch.yaml").read_text().replace("birch", slug).replace("Birch", slug.capitalize())
+    )
+    (folder / f"{slug}.yaml").write_text(told)
+    code = slug.partition("-")[0].upper()
+    access = yaml.safe_load(told)["invoice_cloud"] | {"biller_guid": f"guid-{slug}", "biller_code": code}
+    write(folder, slug, invoice_cloud=access, poll={"every_s": 3600, "overlap_s": 60})
 
 
 def write(folder: Path, slug: str, **changes: object) -> None:

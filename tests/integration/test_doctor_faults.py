@@ -258,7 +258,7 @@ FAULTS = {
         "first offset",
         "wrong",
         "billbus.bills.check: has no offset",
-        "docs/runbook.md",
+        "docs/runbook/lost-offsets.md",
     ),
     "an offset is beyond the log": (
         "place",

@@ -25,8 +25,9 @@ from tools.site.topic_page import topic_page
 MAP = "map.md"
 WIDE = "---\nhide: [toc]\n---\n"
 """Front matter of a page that needs the room of the table of contents."""
+RUNBOOK = "runbook/README.md"
 READERS = ["subscribe.md", PROGRAMS, "evolve.md"]
-"""The pages for other teams; what else of docs/ is in no folder, or in operators/, is for operators."""
+"""The pages for other teams; what else of docs/ is in no folder, operators/ or runbook/, is for operators."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def gather(schemas: Path) -> Content:
     decisions = [name for name in docs if name.startswith("decisions/")]
     general = [name for name in docs if "/" not in name and name not in READERS]
     commands = [name for name in docs if name.startswith("operators/")]
+    situations = [name for name in docs if name.startswith("runbook/") and name != RUNBOOK]
     topics = {f"topics/{topic.name}.md": topic for topic in catalog.values()}
     pages = {
         **{name: f"{WIDE}{text}" if name in flows else text for name, text in docs.items()},
@@ -62,7 +64,8 @@ def gather(schemas: Path) -> Content:
         {"Topics": [TOPICS, *({topic.short: page} for page, topic in topics.items())]},
         {"Subscribe": READERS},
         {"Flows": [{title_of(docs[name]).split(":")[0]: name} for name in flows]},
-        {"Operate": [*general, {"Commands": commands}] if commands else general},
+        {"Operate": [*general, {"Commands": commands}]},
+        {"Runbook": [RUNBOOK, *situations]},
         {"Decisions": [DECISIONS, *decisions]},
     ]
     return Content(pages, nav)

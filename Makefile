@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV_PYTHON := .venv/bin/python
 BIN := .venv/bin
-TESTED := tests/unit tests/contract tests/simulation tests/integration tests/e2e tests/chaos
+PURE := tests/unit tests/contract tests/simulation
+REAL := tests/integration tests/e2e tests/chaos
+TESTED := $(PURE) $(REAL)
 CHECKED := deploy services tests tools benchmarks examples
 .DEFAULT_GOAL := help
 .PHONY: help demo docs events test test-extra chaos check deploy-check bench up down status generate lock clean ready ready-dev
@@ -16,7 +18,7 @@ demo: ready ## a business day on the real parts; KEEP=1 leaves it running, DOCKE
 	  $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS))
 
 test: ready-dev ## all tests that need Python alone, against the real broker and registry
-	@$(VENV_PYTHON) -m pytest -m "not extra" $(ARGS) $(wildcard $(TESTED))
+	@sh tests/side_by_side.sh $(VENV_PYTHON) "$(wildcard $(PURE))" "$(wildcard $(REAL))" $(ARGS)
 
 test-extra: ready-dev ## the tests that need more than Python
 	@$(VENV_PYTHON) -m pytest -m extra $(ARGS) $(wildcard $(TESTED))

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from faust.exceptions import ConsumerNotStarted
 
 from services.bus.clock import Clock
 from services.bus.closing import start_consumer, stop_consumer
@@ -98,8 +99,16 @@ async def watch_tables(
 
 
 def _watched(app: Any, partitions: list[TopicPartition]) -> list[TopicPartition]:
-    owned = {(each.topic, each.partition) for each in app.consumer.assignment()} if app.started else set()
+    owned = _owned(app)
     return [each for each in partitions if (each.topic, each.partition) in owned] or partitions
+
+
+def _owned(app: Any) -> set[tuple[str, int]]:
+    """What the tables' own consumer has; nothing before that has started, which comes after the app itself."""
+    try:
+        return {(each.topic, each.partition) for each in app.consumer.assignment()} if app.started else set()
+    except ConsumerNotStarted:
+        return set()
 
 
 def _read_back(app: Any) -> int:

@@ -158,7 +158,7 @@ def test_a_schema_that_is_not_as_released_reaches_no_registry(billbus: Operator,
 def test_topics_lists_the_catalog_without_a_broker(billbus: Operator) -> None:
     code, rows = billbus("topics", BILLBUS_BOOTSTRAP="127.0.0.1:1")
     assert code == 0
-    assert len(rows) == 14
+    assert len(rows) == 15
 
 
 def test_a_broker_that_is_away_is_exit_code_3_and_a_sentence(billbus: Operator) -> None:

@@ -1,8 +1,9 @@
 """When a table counts as stalled: records to read, none finished, for a minute."""
 
 from aiokafka import TopicPartition
+from faust.exceptions import ConsumerNotStarted
 
-from services.bus.table_watch import LIMIT_S, Stall, Standing
+from services.bus.table_watch import LIMIT_S, Stall, Standing, _watched
 
 ONE, TWO = TopicPartition("billing.invoice.issued.v1", 1), TopicPartition("billing.invoice.issued.v1", 2)
 
@@ -40,3 +41,16 @@ def test_a_partition_that_comes_back_begins_anew_and_so_does_all_after_the_broke
     assert stall.look({ONE: Standing(5, 9)}, 0, LIMIT_S) is None
     stall.forget()
     assert stall.look({ONE: Standing(5, 9)}, 0, 3 * LIMIT_S) is None
+
+
+def test_before_the_tables_have_a_consumer_every_partition_is_looked_at() -> None:
+    class Starting:
+        started = True
+
+        class consumer:  # noqa: N801 - an attribute of Faust's app
+            @staticmethod
+            def assignment() -> set[TopicPartition]:
+                raise ConsumerNotStarted
+
+    partitions = [TopicPartition("t", 0), TopicPartition("t", 1)]
+    assert _watched(Starting(), partitions) == partitions

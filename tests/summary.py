@@ -12,7 +12,7 @@ BUDGETS_S = {
     "contract": 60,
     "simulation": 120,
     "integration": 600,
-    "e2e": 300,
+    "e2e": 360,
     "chaos": 240,
 }
 TESTS = Path(__file__).parent

@@ -104,7 +104,7 @@ def _watched(app: Any, partitions: list[TopicPartition]) -> list[TopicPartition]
 
 
 def _owned(app: Any) -> set[tuple[str, int]]:
-    """What the tables' own consumer has; nothing before that has started, which comes after the app itself."""
+    """What the tables' own consumer has; nothing until it has started, which comes after the app itself."""
     try:
         return {(each.topic, each.partition) for each in app.consumer.assignment()} if app.started else set()
     except ConsumerNotStarted:

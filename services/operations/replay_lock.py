@@ -21,6 +21,8 @@ WAIT_S = SESSION_S + 3
 JOIN_LIMIT_S = 30.0
 POLL_S = 0.2
 ALONE_AGAIN_S = 0.5
+SETTLES_S = 1.0
+"""Whoever looked just before this one joined has joined as well by then."""
 
 
 class Busy(Exception):
@@ -108,6 +110,9 @@ class OneAtATime:
         while not self._held and self._clock.monotonic() < deadline:
             if self._stopped():
                 raise Interrupted
+            self._poll(POLL_S)
+        settled = self._clock.monotonic() + SETTLES_S
+        while len(self._held) == self._partitions and self._clock.monotonic() < settled:
             self._poll(POLL_S)
         return len(self._held) == self._partitions
 

@@ -22,6 +22,9 @@ BROKER_WAIT_MS = 50
 LIMIT_S = 30.0
 BUFFER_KIB = 8192
 """What the client fetches ahead, for all partitions together."""
+BACKOFF_MS = 10
+"""How long a partition whose records fill that is left alone; the client's own second would be most of the
+time of a long read."""
 RESPONSE_BYTES = 4 * 1024 * 1024
 
 Offsets = Mapping[int, int]
@@ -58,6 +61,7 @@ class TopicReader:
                 "enable.partition.eof": True,
                 "auto.offset.reset": "error",
                 "queued.max.messages.kbytes": BUFFER_KIB,
+                "fetch.queue.backoff.ms": BACKOFF_MS,
                 "fetch.max.bytes": RESPONSE_BYTES,
                 "fetch.wait.max.ms": BROKER_WAIT_MS,
             }
